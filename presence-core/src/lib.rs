@@ -1,0 +1,6 @@
+//! core
+pub mod clock;
+pub mod cloud;
+pub mod delta;
+pub mod entry;
+pub mod set;

@@ -1,0 +1,220 @@
+//! Where entries live: a slab of fixed-size records, named by handles.
+
+use crate::entry::Pid;
+
+/// The place of an entry, valid until the set changes next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Handle(pub(super) u32);
+
+impl Handle {
+    /// Where a chain ends.
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    pub(super) fn some(self) -> Option<Self> {
+        (self != Self::NONE).then_some(self)
+    }
+}
+
+/// Which replica of the set an entry belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct ReplicaIndex(pub(super) u16);
+
+/// The neighbours of an entry in a chain, [`Handle::NONE`] at either end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    pub(super) before: Handle,
+    pub(super) after: Handle,
+}
+
+impl Links {
+    pub(super) const ALONE: Self = Self {
+        before: Handle::NONE,
+        after: Handle::NONE,
+    };
+}
+
+/// One entry without its key and meta, which are in its topic (48 bytes).
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) pid: Pid,
+    // 16 bits of replica, 48 of counter.
+    dot: u64,
+    pub(super) topic: u32,
+    /// Where in the topic its record is.
+    pub(super) position: u32,
+    /// Of (topic, key), so that leaving a group needs no look at the key.
+    pub(super) hash: u32,
+    /// Entries of the same topic and key.
+    pub(super) group: Links,
+    /// Entries of the same pid, for the set's own replica only.
+    pub(super) process: Links,
+    /// Whether the group has outgrown a walk, see [`super::groups`].
+    pub(super) crowded: bool,
+}
+
+impl Slot {
+    pub(super) fn new(pid: Pid, replica: ReplicaIndex, counter: u64, topic: u32) -> Self {
+        let mut slot = Self {
+            pid,
+            dot: 0,
+            topic,
+            position: 0,
+            hash: 0,
+            group: Links::ALONE,
+            process: Links::ALONE,
+            crowded: false,
+        };
+        slot.move_to(replica, counter);
+        slot
+    }
+
+    pub(super) fn move_to(&mut self, replica: ReplicaIndex, counter: u64) {
+        debug_assert!(counter <= crate::clock::MAX_COUNTER);
+        self.dot = u64::from(replica.0) << 48 | counter;
+    }
+
+    pub(super) fn replica(&self) -> ReplicaIndex {
+        ReplicaIndex((self.dot >> 48) as u16)
+    }
+
+    pub(super) fn counter(&self) -> u64 {
+        self.dot & crate::clock::MAX_COUNTER
+    }
+}
+
+/// The slab. Freed slots form a chain through `topic` and are taken again first.
+#[derive(Default)]
+pub(super) struct Entries {
+    slots: Vec<Slot>,
+    len: usize,
+    free: Option<Handle>,
+}
+
+/// The counter of no dot: counters begin with 1.
+const VACANT: u64 = 0;
+
+impl Entries {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn insert(&mut self, slot: Slot) -> Handle {
+        self.len += 1;
+        match self.free {
+            Some(handle) => {
+                self.free = Handle(self[handle].topic).some();
+                self[handle] = slot;
+                handle
+            }
+            None => {
+                let handle = Handle(self.slots.len() as u32);
+                self.slots.push(slot);
+                handle
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, handle: Handle) {
+        let free = self.free.unwrap_or(Handle::NONE);
+        let slot = &mut self[handle];
+        slot.dot = VACANT;
+        slot.topic = free.0;
+        self.free = Some(handle);
+        self.len -= 1;
+    }
+
+    /// Whether most of the slab is vacant, and worth [`packing`](Self::pack).
+    pub(super) fn is_sparse(&self) -> bool {
+        self.slots.len() > 1024 && self.len * 4 < self.slots.len()
+    }
+
+    /// Moves the entries behind into the vacant slots in front and gives the rest back.
+    ///
+    /// `moved` is told each entry's old and new place.
+    pub(super) fn pack(&mut self, mut moved: impl FnMut(&mut Self, Handle, Handle)) {
+        let vacant = |slots: &[Slot], at: usize| slots[at].counter() == VACANT;
+        let mut to = 0;
+        for from in (self.len..self.slots.len()).rev() {
+            if vacant(&self.slots, from) {
+                continue;
+            }
+            while !vacant(&self.slots, to) {
+                to += 1;
+            }
+            self.slots.swap(from, to);
+            moved(self, Handle(from as u32), Handle(to as u32));
+        }
+        self.slots.truncate(self.len);
+        self.slots.shrink_to(self.len * 2);
+        self.free = None;
+    }
+}
+
+impl std::ops::Index<Handle> for Entries {
+    type Output = Slot;
+
+    fn index(&self, handle: Handle) -> &Slot {
+        &self.slots[handle.0 as usize]
+    }
+}
+
+impl std::ops::IndexMut<Handle> for Entries {
+    fn index_mut(&mut self, handle: Handle) -> &mut Slot {
+        &mut self.slots[handle.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(pid: u64) -> Slot {
+        Slot::new(Pid(pid), ReplicaIndex(7), pid + 1, 3)
+    }
+
+    #[test]
+    fn a_slot_takes_48_bytes_and_keeps_its_dot() {
+        assert_eq!(size_of::<Slot>(), 48);
+        let mut slot = Slot::new(Pid(1), ReplicaIndex(u16::MAX), crate::clock::MAX_COUNTER, 0);
+        assert_eq!(slot.replica(), ReplicaIndex(u16::MAX));
+        assert_eq!(slot.counter(), crate::clock::MAX_COUNTER);
+        slot.move_to(ReplicaIndex(0), 1);
+        assert_eq!((slot.replica(), slot.counter()), (ReplicaIndex(0), 1));
+    }
+
+    #[test]
+    fn freed_slots_are_taken_again_first() {
+        let mut entries = Entries::default();
+        let handles: Vec<_> = (0..4).map(|pid| entries.insert(slot(pid))).collect();
+        entries.remove(handles[1]);
+        entries.remove(handles[2]);
+        assert_eq!(entries.len(), 2);
+        let again = [entries.insert(slot(8)), entries.insert(slot(9))];
+        assert_eq!(again, [handles[2], handles[1]]);
+        assert_eq!(entries.insert(slot(10)), Handle(4));
+        assert_eq!(entries.len(), 5);
+    }
+
+    #[test]
+    fn packing_moves_what_is_behind_and_gives_memory_back() {
+        let mut entries = Entries::default();
+        let handles: Vec<_> = (0..2000).map(|pid| entries.insert(slot(pid))).collect();
+        assert!(!entries.is_sparse());
+        for handle in handles.iter().filter(|handle| handle.0 % 8 != 7) {
+            entries.remove(*handle);
+        }
+        assert!(entries.is_sparse());
+        let mut moves = Vec::new();
+        entries.pack(|entries, from, to| {
+            assert_eq!(entries[to].pid.0, u64::from(from.0));
+            moves.push((from, to));
+        });
+        assert!(moves.iter().all(|(from, to)| from.0 >= 250 && to.0 < 250));
+        assert_eq!(entries.len(), 250);
+        assert!(entries.slots.capacity() <= 500);
+        let mut pids: Vec<_> = entries.slots.iter().map(|slot| slot.pid.0).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, (0..250).map(|n| n * 8 + 7).collect::<Vec<_>>());
+        assert_eq!(entries.insert(slot(1)), Handle(250));
+    }
+}
