@@ -853,7 +853,7 @@ impl Set {
     }
 
     /// The entries of `topic`, in no order that means anything.
-    pub fn list(&self, topic: &str) -> impl Iterator<Item = Entry<'_>> {
+    pub fn list<'a>(&'a self, topic: &str) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         self.topics
             .find(topic)
             .into_iter()
@@ -861,7 +861,11 @@ impl Set {
     }
 
     /// The entries of `key` in `topic`, in no order that means anything.
-    pub fn list_key(&self, topic: &str, key: Key<'_>) -> impl Iterator<Item = Entry<'_>> {
+    pub fn list_key<'a>(
+        &'a self,
+        topic: &str,
+        key: Key<'_>,
+    ) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         self.topics
             .find(topic)
             .and_then(|topic| {
@@ -928,7 +932,10 @@ impl Set {
     }
 
     /// The entries of one replica in the order in which they joined, listed or not.
-    pub fn entries_of(&self, replica: &ReplicaId) -> impl Iterator<Item = Entry<'_>> {
+    pub fn entries_of<'a>(
+        &'a self,
+        replica: &ReplicaId,
+    ) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let index = self.indices.get(replica).copied();
         index.into_iter().flat_map(|index| {
             let present = &self.at(index).present;
