@@ -139,7 +139,8 @@ impl Context {
 
     /// Whether the change `dot` is covered.
     pub fn contains(&self, dot: &Dot) -> bool {
-        self.counter(&dot.replica).is_some_and(|seen| seen >= dot.counter)
+        self.counter(&dot.replica)
+            .is_some_and(|seen| seen >= dot.counter)
     }
 
     /// Makes `replica` known and raises its counter to at least `counter`.
@@ -189,7 +190,9 @@ impl Context {
 
     /// The known replicas and their counters, ordered by replica.
     pub fn iter(&self) -> impl Iterator<Item = (&ReplicaId, u64)> {
-        self.counters.iter().map(|(replica, &counter)| (replica, counter))
+        self.counters
+            .iter()
+            .map(|(replica, &counter)| (replica, counter))
     }
 
     /// How many replicas are known.

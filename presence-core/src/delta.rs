@@ -176,7 +176,9 @@ impl Delta {
                 return Err(DeltaError::ReplicaOrder { part, replica });
             }
         }
-        self.parts.iter().try_for_each(|part| self.validate_part(part))
+        self.parts
+            .iter()
+            .try_for_each(|part| self.validate_part(part))
     }
 
     fn validate_part(&self, part: &Part) -> Result<(), DeltaError> {

@@ -174,7 +174,11 @@ impl KeyTag {
             .ok()
             .filter(|&len| len < Self::INTEGER)
             .expect("keys are checked against MAX_KEY_BYTES where they enter");
-        Self(if key.is_integer() { len | Self::INTEGER } else { len })
+        Self(if key.is_integer() {
+            len | Self::INTEGER
+        } else {
+            len
+        })
     }
 
     pub(crate) fn len(self) -> usize {
@@ -183,14 +187,6 @@ impl KeyTag {
 
     pub(crate) fn is_integer(self) -> bool {
         self.0 & Self::INTEGER != 0
-    }
-
-    pub(crate) fn bits(self) -> u16 {
-        self.0
-    }
-
-    pub(crate) fn from_bits(bits: u16) -> Self {
-        Self(bits)
     }
 }
 
@@ -221,8 +217,10 @@ mod tests {
         let longest = "k".repeat(MAX_KEY_BYTES);
         for key in [Key::Text(&longest), Key::Integer(&longest)] {
             let tag = KeyTag::of(key);
-            assert_eq!((tag.len(), tag.is_integer()), (MAX_KEY_BYTES, key.is_integer()));
-            assert_eq!(KeyTag::from_bits(tag.bits()), tag);
+            assert_eq!(
+                (tag.len(), tag.is_integer()),
+                (MAX_KEY_BYTES, key.is_integer())
+            );
         }
     }
 }

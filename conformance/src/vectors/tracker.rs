@@ -196,7 +196,11 @@ impl Cluster {
                 let back = self.entries_of(&at, &replica);
                 Ok(compare("joins", joins, back))
             }
-            Step::Down { at, replica, leaves } => {
+            Step::Down {
+                at,
+                replica,
+                leaves,
+            } => {
                 self.set(&at)?.down(&id(&replica));
                 let hidden = self.entries_of(&at, &replica);
                 Ok(compare("leaves", leaves, hidden))
@@ -266,7 +270,10 @@ impl Cluster {
                     return Ok(vec![format!("the delta was refused: {error}")]);
                 }
                 let set = &self.sets[&at];
-                let joined = diff.joins.iter().map(|&handle| self.shown(set.entry(handle)));
+                let joined = diff
+                    .joins
+                    .iter()
+                    .map(|&handle| self.shown(set.entry(handle)));
                 let left = diff.leaves.iter().map(|left| self.shown(Left::entry(left)));
                 let mut differences = compare("joins", joins, joined.collect());
                 differences.extend(compare("leaves", leaves, left.collect()));

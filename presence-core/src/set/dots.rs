@@ -221,11 +221,15 @@ mod tests {
     use super::*;
 
     fn model_run(model: &BTreeMap<u64, u32>, first: u64) -> Option<u64> {
-        (first..).take_while(|counter| model.contains_key(counter)).last()
+        (first..)
+            .take_while(|counter| model.contains_key(counter))
+            .last()
     }
 
     fn model_absent(model: &BTreeMap<u64, u32>, first: u64, last: u64) -> Vec<u64> {
-        (first..=last).filter(|counter| !model.contains_key(counter)).collect()
+        (first..=last)
+            .filter(|counter| !model.contains_key(counter))
+            .collect()
     }
 
     proptest! {

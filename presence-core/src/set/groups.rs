@@ -116,9 +116,10 @@ impl Groups {
         let hash = entries[handle].hash;
         link(entries, GROUP, first.unwrap_or(Handle::NONE), handle);
         let Some(first) = first else {
-            self.firsts.insert_unique(Hasher::spread(hash), handle, |&other| {
-                Hasher::spread(entries[other].hash)
-            });
+            self.firsts
+                .insert_unique(Hasher::spread(hash), handle, |&other| {
+                    Hasher::spread(entries[other].hash)
+                });
             return;
         };
         self.rename_first(hash, first, handle);
@@ -133,7 +134,10 @@ impl Groups {
     }
 
     fn rename_first(&mut self, hash: u32, from: Handle, to: Handle) {
-        if let Some(first) = self.firsts.find_mut(Hasher::spread(hash), |&first| first == from) {
+        if let Some(first) = self
+            .firsts
+            .find_mut(Hasher::spread(hash), |&first| first == from)
+        {
             *first = to;
         }
     }

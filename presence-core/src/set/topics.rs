@@ -100,9 +100,14 @@ impl Topics {
             self.topics[id as usize] = Some(topic);
         }
         let topics = &self.topics;
-        self.names.insert_unique(Hasher::spread(hash), id, |&other| {
-            Hasher::spread(topics[other as usize].as_ref().map_or(0, |topic| topic.hash))
-        });
+        self.names
+            .insert_unique(Hasher::spread(hash), id, |&other| {
+                Hasher::spread(
+                    topics[other as usize]
+                        .as_ref()
+                        .map_or(0, |topic| topic.hash),
+                )
+            });
         id
     }
 
@@ -133,7 +138,10 @@ impl Topics {
 
     fn remove(&mut self, id: u32) {
         let hash = self.of(id).hash;
-        if let Ok(name) = self.names.find_entry(Hasher::spread(hash), |&other| other == id) {
+        if let Ok(name) = self
+            .names
+            .find_entry(Hasher::spread(hash), |&other| other == id)
+        {
             name.remove();
         }
         self.topics[id as usize] = None;

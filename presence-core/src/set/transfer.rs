@@ -1,6 +1,7 @@
 //! Answers for a replica that lags: what it lacks, in messages of bounded size.
 
-use super::{OWN, Replica, Set};
+use super::replicas::Replica;
+use super::{OWN, Set};
 use crate::clock::{Context, ReplicaId};
 use crate::cloud::Interval;
 use crate::delta::{Builder, Delta};
@@ -109,7 +110,9 @@ impl Set {
     fn fits(&self, transfer: &Transfer, limit: usize) -> bool {
         let values = transfer.steps.iter().flat_map(|step| {
             let replica = self.known(&step.replica);
-            replica.into_iter().flat_map(|replica| replica.present.from(step.after + 1))
+            replica
+                .into_iter()
+                .flat_map(|replica| replica.present.from(step.after + 1))
         });
         values.take(limit + 1).count() <= limit
     }
@@ -193,7 +196,9 @@ impl Set {
     /// The own dots that were gone after `counter`, which the log reaches back to.
     fn tell_own_gone_since(&self, counter: u64, builder: &mut Builder) {
         let own = self.own();
-        let from = self.removals.partition_point(|&(leave, _)| leave <= counter);
+        let from = self
+            .removals
+            .partition_point(|&(leave, _)| leave <= counter);
         let mut left: Vec<u64> = self.removals.range(from..).map(|&(_, dot)| dot).collect();
         left.sort_unstable();
         for dot in left {

@@ -1,0 +1,283 @@
+//! Merging a delta.
+
+use super::entries::{Handle, ReplicaIndex, Slot};
+use super::limits::TooLong;
+use super::replicas::Replica;
+use super::{OWN, Set};
+use crate::clock::{Dot, ReplicaId};
+use crate::cloud::Cloud;
+use crate::delta::{Delta, Part, Value};
+use crate::entry::{Key, Left};
+
+/// Why a delta was refused. The set is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// The delta speaks of changes of this very replica that it never made.
+    #[error("the delta names {0}, a change that this replica never made")]
+    Invented(Dot),
+    /// Too much is missing between what was seen and what the delta says.
+    #[error("the cloud of {replica} would need up to {intervals} intervals, more than {max}")]
+    Cloud {
+        /// The replica whose cloud it is.
+        replica: ReplicaId,
+        /// What it could come to.
+        intervals: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The set would hold more entries than its limits allow.
+    #[error("the delta brings {values} values to a set of {entries}, more than {max} in all")]
+    Full {
+        /// The values of the delta.
+        values: usize,
+        /// The entries of the set.
+        entries: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A topic, key or meta is too long.
+    #[error("{dot}: {reason}")]
+    TooLong {
+        /// The dot of the value.
+        dot: Dot,
+        /// What is too long.
+        reason: TooLong,
+    },
+}
+
+/// What a merge changed.
+///
+/// Joins are lent as handles to [`Set::entry`], valid until the set changes next.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// Entries that joined.
+    pub joins: Vec<Handle>,
+    /// Entries that left, those of an update among them.
+    pub leaves: Vec<Left>,
+    /// Parts of the delta that were passed over since their replica is unknown here.
+    pub unknown: usize,
+    /// Closing parts that were passed over since what they close has not all arrived: the sender must
+    /// be asked again.
+    pub deferred: usize,
+}
+
+impl Diff {
+    /// A diff without changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn clear(&mut self) {
+        self.joins.clear();
+        self.leaves.clear();
+        self.unknown = 0;
+        self.deferred = 0;
+    }
+}
+
+/// One part of a delta on its way into the set.
+struct Merge<'a> {
+    index: ReplicaIndex,
+    part: &'a Part,
+    /// Where the replica's context will be.
+    frontier: u64,
+}
+
+impl Set {
+    /// Merges what another replica tells, and says in `diff` what changed.
+    ///
+    /// The own replica's entries are never touched: only their replica may change them.
+    ///
+    /// # Errors
+    ///
+    /// See [`MergeError`]; nothing was merged then.
+    pub fn merge(&mut self, delta: &Delta, diff: &mut Diff) -> Result<(), MergeError> {
+        diff.clear();
+        let plan = self.plan(delta, diff)?;
+        // All leaves first, so that no topic goes while the values' topics are looked up.
+        for merge in &plan {
+            self.merge_gone(merge, diff);
+        }
+        let mut topics = vec![None; delta.topics.len()];
+        for merge in &plan {
+            self.merge_values(merge, delta, &mut topics, diff);
+        }
+        for merge in &plan {
+            self.merge_seen(merge);
+        }
+        Ok(())
+    }
+
+    /// Which parts can be merged, and how far their replicas' contexts will then reach.
+    fn plan<'a>(&self, delta: &'a Delta, diff: &mut Diff) -> Result<Vec<Merge<'a>>, MergeError> {
+        let mut plan = Vec::with_capacity(delta.parts.len());
+        let mut values = 0;
+        for part in &delta.parts {
+            let Some(&index) = self.indices.get(&part.replica) else {
+                diff.unknown += 1;
+                continue;
+            };
+            let replica = self.at(index);
+            if index == OWN {
+                let last = part.values.last().map(|value| value.counter);
+                let last = last.max(part.gone.last()).unwrap_or(0);
+                if last > replica.context {
+                    return Err(MergeError::Invented(Dot::new(replica.id.clone(), last)));
+                }
+                continue;
+            }
+            let frontier = replica.frontier(part);
+            if part.closing && frontier < part.through {
+                diff.deferred += 1;
+                continue;
+            }
+            self.check_cloud(replica, part, frontier)?;
+            values += part.values.len();
+            plan.push(Merge {
+                index,
+                part,
+                frontier,
+            });
+        }
+        let entries = self.entries.len();
+        let max = self.limits.entries.min(u32::MAX as usize - 1);
+        if entries.saturating_add(values) > max {
+            return Err(MergeError::Full {
+                values,
+                entries,
+                max,
+            });
+        }
+        for merge in &plan {
+            self.check_lengths(delta, merge.part)?;
+        }
+        Ok(plan)
+    }
+
+    /// Refuses a part that could push the cloud over its limit.
+    fn check_cloud(&self, replica: &Replica, part: &Part, frontier: u64) -> Result<(), MergeError> {
+        let beyond = |cloud: &Cloud| cloud.intervals().len() - cloud.not_before(frontier + 1);
+        let ahead = part
+            .values
+            .partition_point(|value| value.counter <= frontier);
+        // A value ahead may supersede a dot ahead, or be superseded.
+        let values = part.values.len() - ahead;
+        let intervals = beyond(&replica.cloud) + beyond(&part.gone) + values;
+        let max = self.limits.cloud_intervals;
+        if intervals > max {
+            return Err(MergeError::Cloud {
+                replica: replica.id.clone(),
+                intervals,
+                max,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_lengths(&self, delta: &Delta, part: &Part) -> Result<(), MergeError> {
+        for value in &part.values {
+            let entry = delta.entry(&part.replica, value);
+            if let Err(reason) = self.limits.check(entry.topic, entry.key, entry.meta) {
+                let dot = entry.dot();
+                return Err(MergeError::TooLong { dot, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_gone(&mut self, merge: &Merge<'_>, diff: &mut Diff) {
+        let mut leaving = Vec::new();
+        let present = &mut self.at_mut(merge.index).present;
+        let last = present.last().unwrap_or(0);
+        for &interval in merge.part.gone.intervals() {
+            if interval.first > last {
+                break;
+            }
+            present.take(interval, |counter, handle| leaving.push((counter, handle)));
+        }
+        for (counter, handle) in leaving {
+            diff.leaves.push(self.detach(handle));
+            self.observe(merge.index, counter);
+        }
+    }
+
+    fn merge_values(
+        &mut self,
+        merge: &Merge<'_>,
+        delta: &Delta,
+        topics: &mut [Option<u32>],
+        diff: &mut Diff,
+    ) {
+        let Merge { index, part, .. } = *merge;
+        let replica = self.at(index);
+        let last = replica.present.last().unwrap_or(0);
+        let unseen = part
+            .values
+            .partition_point(|value| value.counter <= replica.context);
+        // The newest first, so that of two dots of one presence the older is never seen to join.
+        for value in part.values[unseen..].iter().rev() {
+            let replica = self.at(index);
+            let counter = value.counter;
+            let seen = replica.cloud.contains(counter)
+                || counter <= last && replica.present.find(counter).is_some();
+            if !seen {
+                self.merge_value(index, delta, value, topics, diff);
+            }
+        }
+    }
+
+    fn merge_value(
+        &mut self,
+        index: ReplicaIndex,
+        delta: &Delta,
+        value: &Value,
+        topics: &mut [Option<u32>],
+        diff: &mut Diff,
+    ) {
+        let topic = *topics[value.topic as usize]
+            .get_or_insert_with(|| self.topics.ensure(&delta.topics[value.topic as usize]));
+        let text = delta.text_of(value);
+        let key = Key::of(&text[..value.key.len()], value.key.is_integer());
+        let hash = self.groups.hash(topic, key);
+        let first = self
+            .groups
+            .first((topic, hash, key), &self.entries, &self.topics);
+        let process = (index, value.pid);
+        let existing = first.and_then(|first| {
+            self.groups
+                .member((first, key), process, &self.entries, &self.topics)
+        });
+        let Some(existing) = existing else {
+            let slot = Slot::new(value.pid, index, value.counter, topic);
+            let handle = self.attach(slot, (text.into(), value.key), hash, first);
+            diff.joins.push(handle);
+            return;
+        };
+        let present = self.entries[existing].counter();
+        if present > value.counter {
+            self.at_mut(index).saw(value.counter);
+        } else {
+            let left = self.replace(existing, value.counter, (text.into(), value.key));
+            self.at_mut(index).saw(present);
+            diff.leaves.push(left);
+            diff.joins.push(existing);
+        }
+    }
+
+    fn merge_seen(&mut self, merge: &Merge<'_>) {
+        let replica = self.at_mut(merge.index);
+        replica.context = merge.frontier;
+        replica.cloud.remove_through(merge.frontier);
+        let gone = &merge.part.gone;
+        for &interval in &gone.intervals()[gone.not_before(merge.frontier + 1)..] {
+            replica.cloud.insert_interval(interval);
+        }
+    }
+
+    /// Notes for the next delta that a dot of another replica has left.
+    fn observe(&mut self, index: ReplicaIndex, counter: u64) {
+        if self.observed.len() < self.limits.observed {
+            self.observed.push((index, counter));
+        }
+    }
+}

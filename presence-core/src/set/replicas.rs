@@ -1,0 +1,216 @@
+//! The replicas that a set knows: which are listed, and what was seen of each.
+
+use super::dots::Dots;
+use super::entries::ReplicaIndex;
+use super::{OWN, Set};
+use crate::clock::{Context, MAX_COUNTER, ReplicaId};
+use crate::cloud::{Cloud, Interval};
+use crate::delta::Part;
+use crate::entry::Left;
+
+/// Whether a replica's entries are listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// They are.
+    Up,
+    /// They are kept and not listed.
+    Down,
+}
+
+/// Why a replica was not admitted. The set is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// A later incarnation of the same node is known.
+    #[error("{newest} is known, a later incarnation of the same node")]
+    Superseded {
+        /// The latest incarnation known.
+        newest: ReplicaId,
+    },
+    /// As many replicas are known as the limits allow.
+    #[error("{0} replicas are known, as many as the limits allow")]
+    TooMany(usize),
+}
+
+pub(super) struct Replica {
+    pub(super) id: ReplicaId,
+    pub(super) status: Status,
+    /// Everything up to this counter was seen.
+    pub(super) context: u64,
+    /// Dots beyond the context that were seen and are not present.
+    pub(super) cloud: Cloud,
+    pub(super) present: Dots,
+}
+
+impl Replica {
+    pub(super) fn new(id: ReplicaId) -> Self {
+        Self {
+            id,
+            status: Status::Up,
+            context: 0,
+            cloud: Cloud::new(),
+            present: Dots::default(),
+        }
+    }
+
+    /// Remembers that a dot that is not present was seen.
+    pub(super) fn saw(&mut self, counter: u64) {
+        if counter > self.context {
+            self.cloud.insert(counter);
+        }
+    }
+
+    /// Where the context will be once what `part` speaks of is seen too.
+    pub(super) fn frontier(&self, part: &Part) -> u64 {
+        let beyond = part
+            .values
+            .partition_point(|value| value.counter <= self.context);
+        let mut values = part.values[beyond..].iter().peekable();
+        let beyond = part.gone.not_before(self.context + 1);
+        let mut gone = part.gone.intervals()[beyond..].iter().peekable();
+        let mut cloud = self.cloud.intervals().iter().peekable();
+        let mut through = self.context;
+        loop {
+            let next = through + 1;
+            while values.next_if(|value| value.counter < next).is_some() {}
+            while gone.next_if(|interval| interval.last < next).is_some() {}
+            while cloud.next_if(|interval| interval.last < next).is_some() {}
+            through = if values.peek().is_some_and(|value| value.counter == next) {
+                next
+            } else if let Some(interval) = gone.peek().filter(|interval| interval.first <= next) {
+                interval.last
+            } else if let Some(interval) = cloud.peek().filter(|interval| interval.first <= next) {
+                interval.last
+            } else if let Some(last) = self.present.run_from(next) {
+                last
+            } else {
+                return through;
+            };
+        }
+    }
+}
+
+impl Set {
+    /// Admits `replica`, from an empty context if it is unknown, and lists its entries from now on.
+    ///
+    /// Whether that is a change: [`entries_of`](Self::entries_of) are then the joins to report. A
+    /// replica that was removed and is heard again is admitted like one never heard of, or the
+    /// presences of a split longer than the permanent-down period would never come back.
+    ///
+    /// # Errors
+    ///
+    /// A lower incarnation than one that is known is refused, so that a late message of a node's old
+    /// self can't evict the new one.
+    pub fn up(&mut self, replica: &ReplicaId) -> Result<bool, AdmitError> {
+        if let Some(&index) = self.indices.get(replica) {
+            return Ok(self.set_status(index, Status::Up));
+        }
+        let same_name = self.indices.keys().filter(|id| id.name() == replica.name());
+        if let Some(newest) = same_name.max().filter(|newest| newest.supersedes(replica)) {
+            return Err(AdmitError::Superseded {
+                newest: newest.clone(),
+            });
+        }
+        let max = self.limits.replicas.min(usize::from(u16::MAX));
+        if self.indices.len() >= max {
+            return Err(AdmitError::TooMany(max));
+        }
+        let vacant = self.replicas.iter().position(Option::is_none);
+        let index = vacant.unwrap_or(self.replicas.len());
+        if index == self.replicas.len() {
+            self.replicas.push(None);
+        }
+        self.replicas[index] = Some(Replica::new(replica.clone()));
+        let index = ReplicaIndex(index as u16);
+        self.indices.insert(replica.clone(), index);
+        Ok(true)
+    }
+
+    /// Keeps the entries of `replica` and lists them no more.
+    ///
+    /// Whether that is a change: [`entries_of`](Self::entries_of) are then the leaves to report. The
+    /// own replica is always up, and an unknown one has nothing to hide.
+    pub fn down(&mut self, replica: &ReplicaId) -> bool {
+        match self.indices.get(replica) {
+            Some(&index) if index != OWN => self.set_status(index, Status::Down),
+            _ => false,
+        }
+    }
+
+    fn set_status(&mut self, index: ReplicaIndex, status: Status) -> bool {
+        let replica = self.at_mut(index);
+        let changed = replica.status != status;
+        replica.status = status;
+        if changed {
+            match status {
+                Status::Up => self.down -= 1,
+                Status::Down => self.down += 1,
+            }
+        }
+        changed
+    }
+
+    /// Forgets `replica` for good: its entries, which are handed out, its context and cloud, and what
+    /// the next delta would have said of it. Nothing is merged of it until it is [`up`](Self::up)
+    /// again.
+    ///
+    /// The own replica can't be removed.
+    pub fn remove(&mut self, replica: &ReplicaId) -> Vec<Left> {
+        let index = match self.indices.get(replica) {
+            Some(&index) if index != OWN => index,
+            _ => return Vec::new(),
+        };
+        let mut handles = Vec::new();
+        let everything = Interval {
+            first: 1,
+            last: MAX_COUNTER,
+        };
+        let present = &mut self.at_mut(index).present;
+        present.take(everything, |_, handle| handles.push(handle));
+        let leaves = handles
+            .into_iter()
+            .map(|handle| self.detach(handle))
+            .collect();
+        self.observed.retain(|&(of, _)| of != index);
+        self.set_status(index, Status::Up);
+        self.replicas[usize::from(index.0)] = None;
+        self.indices.remove(replica);
+        leaves
+    }
+
+    /// The known replicas and whether they are listed, ordered.
+    pub fn replicas(&self) -> impl Iterator<Item = (&ReplicaId, Status)> {
+        let of = |(id, &index)| (id, self.at(index).status);
+        self.indices.iter().map(of)
+    }
+
+    /// Whether `replica` is known, and if so whether it is listed.
+    pub fn status(&self, replica: &ReplicaId) -> Option<Status> {
+        let &index = self.indices.get(replica)?;
+        Some(self.at(index).status)
+    }
+
+    /// Up to where everything of `replica` was seen; `None` where it is unknown.
+    pub fn counter(&self, replica: &ReplicaId) -> Option<u64> {
+        let &index = self.indices.get(replica)?;
+        Some(self.at(index).context)
+    }
+
+    /// What was seen of `replica` beyond its counter and is not present.
+    pub fn cloud(&self, replica: &ReplicaId) -> Option<&Cloud> {
+        let &index = self.indices.get(replica)?;
+        Some(&self.at(index).cloud)
+    }
+
+    /// The causal context of the set, without replicas that are down.
+    ///
+    /// Those are left out since they are not answered for either, or a replica that does not know
+    /// them would ask for them over and over (`Phoenix.Tracker.State.clocks/1`).
+    pub fn clocks(&self) -> Context {
+        self.indices
+            .iter()
+            .map(|(id, &index)| (id, self.at(index)))
+            .filter(|(_, replica)| replica.status == Status::Up)
+            .map(|(id, replica)| (id.clone(), replica.context))
+            .collect()
+    }
+}
