@@ -168,17 +168,17 @@ pub(crate) struct KeyTag(u16);
 impl KeyTag {
     const INTEGER: u16 = 1 << 15;
 
-    /// The key is no longer than [`MAX_KEY_BYTES`].
     pub(crate) fn of(key: Key<'_>) -> Self {
-        let len = u16::try_from(key.as_str().len())
+        Self::new(key.as_str().len(), key.is_integer())
+    }
+
+    /// The tag of a key of `len` bytes, which is no longer than [`MAX_KEY_BYTES`].
+    pub(crate) fn new(len: usize, integer: bool) -> Self {
+        let len = u16::try_from(len)
             .ok()
             .filter(|&len| len < Self::INTEGER)
             .expect("keys are checked against MAX_KEY_BYTES where they enter");
-        Self(if key.is_integer() {
-            len | Self::INTEGER
-        } else {
-            len
-        })
+        Self(if integer { len | Self::INTEGER } else { len })
     }
 
     pub(crate) fn len(self) -> usize {

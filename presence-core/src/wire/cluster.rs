@@ -1,0 +1,680 @@
+//! The cluster codec: what nodes send each other.
+//!
+//! A message is one byte of version, the sender, one byte of kind, and fields in [postcard]'s encoding: integers as
+//! varints, strings with their length before them. Whoever reads it trusts nothing: each length is
+//! checked against its cap and against the bytes that are left before anything is allocated, and a
+//! delta is checked to be one ([`DeltaError`]).
+//!
+//! The messages keep the meaning that they have in `Phoenix.Tracker`. Dots are written as gaps, since
+//! they come in runs.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Context, MAX_COUNTER, ReplicaId};
+use crate::cloud::{Cloud, Interval};
+use crate::delta::{Delta, DeltaError, Part, Value};
+use crate::entry::{Key, KeyTag, MAX_KEY_BYTES, Pid};
+
+/// The version that is written, and the only one that is read.
+pub const VERSION: u8 = 1;
+
+/// What one replica sends another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sender.
+    pub from: ReplicaId,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The sender lives, has seen `clocks`, and changed by `delta` since its last heartbeat (which is
+    /// empty where nothing changed).
+    Heartbeat {
+        /// What changed.
+        delta: Delta,
+        /// The sender's clocks.
+        clocks: Context,
+    },
+    /// The sender lacks something: it has seen `clocks` only.
+    TransferRequest {
+        /// The sender's clocks.
+        clocks: Context,
+    },
+    /// A part of what the asker lacks.
+    TransferReply {
+        /// A delta, sound by itself.
+        delta: Delta,
+        /// The sender's clocks.
+        clocks: Context,
+        /// Whether this is the last part of the answer.
+        last: bool,
+    },
+    /// The sender stops for good: its presences have left.
+    Permdown,
+}
+
+/// The bounds of a message that is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a message. 64 MiB by default.
+    pub message_bytes: usize,
+    /// Replicas that a context or a delta names. 65,535 by default.
+    pub replicas: usize,
+    /// Bytes of a replica's name. 255 by default.
+    pub name_bytes: usize,
+    /// Topics that a delta names. 1,048,576 by default.
+    pub topics: usize,
+    /// Bytes of a topic's name. 65,536 by default.
+    pub topic_bytes: usize,
+    /// Values of a delta. 1,048,576 by default.
+    pub values: usize,
+    /// Intervals of gone dots of one replica. 4,194,304 by default.
+    pub intervals: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 64 << 20,
+            replicas: usize::from(u16::MAX),
+            name_bytes: 255,
+            topics: 1 << 20,
+            topic_bytes: 1 << 16,
+            values: 1 << 20,
+            intervals: 1 << 22,
+        }
+    }
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The message is too long to be read.
+    #[error("the message has {len} bytes, more than {max}")]
+    TooLong {
+        /// Its bytes.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The version is not spoken here.
+    #[error("the message is of version {0}; version {VERSION} is spoken here")]
+    Version(u8),
+    /// The kind of message is not known.
+    #[error("there is no kind of message {0}")]
+    Kind(u8),
+    /// The bytes end early, or are not of the form that belongs there.
+    #[error("byte {at}: no {what}")]
+    Malformed {
+        /// What should be there.
+        what: &'static str,
+        /// Where it should begin.
+        at: usize,
+    },
+    /// A length is over its cap.
+    #[error("byte {at}: {len} {what}, more than {max}")]
+    Cap {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much.
+        len: u64,
+        /// The cap.
+        max: usize,
+        /// Where the length is.
+        at: usize,
+    },
+    /// The message ends before the bytes do.
+    #[error("byte {at}: {len} bytes after the end of the message")]
+    Trailing {
+        /// Where the message ends.
+        at: usize,
+        /// How many follow.
+        len: usize,
+    },
+    /// The delta in the message is none.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+}
+
+/// Writes a message.
+pub fn encode(message: &Message) -> Vec<u8> {
+    let mut writer = Writer(vec![VERSION]);
+    writer.replica(&message.from);
+    match &message.body {
+        Body::Heartbeat { delta, clocks } => {
+            writer.put(0_u8);
+            writer.context(clocks);
+            writer.delta(delta);
+        }
+        Body::TransferRequest { clocks } => {
+            writer.put(1_u8);
+            writer.context(clocks);
+        }
+        Body::TransferReply {
+            delta,
+            clocks,
+            last,
+        } => {
+            writer.put(2_u8);
+            writer.put(*last);
+            writer.context(clocks);
+            writer.delta(delta);
+        }
+        Body::Permdown => writer.put(3_u8),
+    }
+    writer.0
+}
+
+/// Reads a message.
+///
+/// # Errors
+///
+/// See [`CodecError`], which says what is wrong and where.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Message, CodecError> {
+    let (len, max) = (bytes.len(), limits.message_bytes);
+    if len > max {
+        return Err(CodecError::TooLong { len, max });
+    }
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        limits,
+    };
+    let version = reader.take("version")?;
+    if version != VERSION {
+        return Err(CodecError::Version(version));
+    }
+    let from = reader.replica()?;
+    let body = match reader.take("kind of message")? {
+        0_u8 => {
+            let clocks = reader.context()?;
+            let delta = reader.delta()?;
+            Body::Heartbeat { delta, clocks }
+        }
+        1 => Body::TransferRequest {
+            clocks: reader.context()?,
+        },
+        2 => {
+            let last = reader.take("flag")?;
+            let clocks = reader.context()?;
+            let delta = reader.delta()?;
+            Body::TransferReply {
+                delta,
+                clocks,
+                last,
+            }
+        }
+        3 => Body::Permdown,
+        kind => return Err(CodecError::Kind(kind)),
+    };
+    let at = reader.at;
+    match len - at {
+        0 => Ok(Message { from, body }),
+        len => Err(CodecError::Trailing { at, len }),
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn put<T: Serialize>(&mut self, value: T) {
+        let bytes = std::mem::take(&mut self.0);
+        self.0 = postcard::to_extend(&value, bytes).expect("a growing buffer takes any value");
+    }
+
+    fn replica(&mut self, replica: &ReplicaId) {
+        self.put(replica.name());
+        self.put(replica.incarnation());
+    }
+
+    fn context(&mut self, context: &Context) {
+        self.put(context.len());
+        for (replica, counter) in context.iter() {
+            self.replica(replica);
+            self.put(counter);
+        }
+    }
+
+    fn delta(&mut self, delta: &Delta) {
+        self.put(delta.topics.len());
+        for topic in &delta.topics {
+            self.put(&**topic);
+        }
+        self.put(&delta.text);
+        self.put(delta.parts.len());
+        for part in &delta.parts {
+            self.replica(&part.replica);
+            self.put(part.through);
+            self.put(part.closing);
+            self.put(part.gone.intervals().len());
+            let mut end = 0;
+            for interval in part.gone.intervals() {
+                self.put(interval.first - end);
+                self.put(interval.last - interval.first);
+                end = interval.last;
+            }
+            self.put(part.values.len());
+            let mut end = 0;
+            for value in &part.values {
+                self.put(value.counter - end);
+                end = value.counter;
+                self.put(value.pid.0);
+                self.put(value.topic);
+                self.put((value.key.len() as u64) << 1 | u64::from(value.key.is_integer()));
+                self.put(u64::from(value.len) - value.key.len() as u64);
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    limits: &'a Limits,
+}
+
+impl<'a> Reader<'a> {
+    fn take<T: Deserialize<'a>>(&mut self, what: &'static str) -> Result<T, CodecError> {
+        let at = self.at;
+        let (value, rest) = postcard::take_from_bytes(&self.bytes[at..])
+            .map_err(|_| CodecError::Malformed { what, at })?;
+        self.at = self.bytes.len() - rest.len();
+        Ok(value)
+    }
+
+    /// A length, of things that take at least `size` bytes each.
+    fn length(&mut self, what: &'static str, max: usize, size: usize) -> Result<usize, CodecError> {
+        let at = self.at;
+        let len: u64 = self.take(what)?;
+        let room = (self.bytes.len() - self.at) / size;
+        match usize::try_from(len) {
+            Ok(len) if len > room => Err(CodecError::Malformed { what, at }),
+            Ok(len) if len <= max => Ok(len),
+            _ => Err(CodecError::Cap { what, len, max, at }),
+        }
+    }
+
+    fn text(&mut self, what: &'static str, max: usize) -> Result<&'a str, CodecError> {
+        let at = self.at;
+        let text: &str = self.take(what)?;
+        if text.len() > max {
+            let len = text.len() as u64;
+            return Err(CodecError::Cap { what, len, max, at });
+        }
+        Ok(text)
+    }
+
+    fn replica(&mut self) -> Result<ReplicaId, CodecError> {
+        let name = self.text("bytes of a replica's name", self.limits.name_bytes)?;
+        Ok(ReplicaId::new(name, self.take("incarnation")?))
+    }
+
+    fn context(&mut self) -> Result<Context, CodecError> {
+        let replicas = self.length("replicas", self.limits.replicas, 3)?;
+        let mut context = Context::new();
+        for _ in 0..replicas {
+            let replica = self.replica()?;
+            let at = self.at;
+            let counter = self.take("counter")?;
+            if counter > MAX_COUNTER {
+                let what = "counter";
+                return Err(CodecError::Malformed { what, at });
+            }
+            context.advance(replica, counter);
+        }
+        Ok(context)
+    }
+
+    fn delta(&mut self) -> Result<Delta, CodecError> {
+        let topics = self.length("topics", self.limits.topics, 1)?;
+        let mut delta = Delta::default();
+        for _ in 0..topics {
+            let topic = self.text("bytes of a topic", self.limits.topic_bytes)?;
+            delta.topics.push(Arc::from(topic));
+        }
+        delta.text = self
+            .text("bytes of text", self.limits.message_bytes)?
+            .into();
+        let parts = self.length("parts", self.limits.replicas, 7)?;
+        let mut start = 0;
+        let mut room = self.limits.values;
+        for _ in 0..parts {
+            let part = self.part(&mut start, room)?;
+            room -= part.values.len();
+            delta.parts.push(part);
+        }
+        delta.validate()?;
+        Ok(delta)
+    }
+
+    fn part(&mut self, start: &mut usize, room: usize) -> Result<Part, CodecError> {
+        let replica = self.replica()?;
+        let through = self.take("end of range")?;
+        let closing = self.take("flag")?;
+        let intervals = self.length("intervals", self.limits.intervals, 2)?;
+        let mut gone = Cloud::new();
+        let mut end = 0;
+        for _ in 0..intervals {
+            let first = self.step("interval", end)?;
+            let last = self.step("interval", first)?;
+            gone.insert_interval(Interval { first, last });
+            end = last;
+        }
+        let count = self.length("values", room, 5)?;
+        let mut values = Vec::with_capacity(count);
+        let mut end = 0;
+        for _ in 0..count {
+            let counter = self.step("counter", end)?;
+            end = counter;
+            values.push(self.value(counter, start)?);
+        }
+        Ok(Part {
+            replica,
+            through,
+            closing,
+            gone,
+            values,
+        })
+    }
+
+    /// A counter that is written as its distance from an earlier one.
+    fn step(&mut self, what: &'static str, from: u64) -> Result<u64, CodecError> {
+        let at = self.at;
+        let gap: u64 = self.take(what)?;
+        from.checked_add(gap)
+            .filter(|&counter| counter <= MAX_COUNTER)
+            .ok_or(CodecError::Malformed { what, at })
+    }
+
+    fn value(&mut self, counter: u64, start: &mut usize) -> Result<Value, CodecError> {
+        let pid = Pid(self.take("pid")?);
+        let topic = self.take("topic index")?;
+        let at = self.at;
+        let key: u64 = self.take("key")?;
+        let (key_len, integer) = (key >> 1, key & 1 == 1);
+        if key_len > MAX_KEY_BYTES as u64 {
+            return Err(CodecError::Cap {
+                what: "bytes of a key",
+                len: key_len,
+                max: MAX_KEY_BYTES,
+                at,
+            });
+        }
+        let at = self.at;
+        let meta_len: u32 = self.take("meta")?;
+        let what = "meta";
+        let len = meta_len
+            .checked_add(key_len as u32)
+            .ok_or(CodecError::Malformed { what, at })?;
+        let value = Value {
+            counter,
+            pid,
+            start: *start,
+            len,
+            topic,
+            key: KeyTag::new(key_len as usize, integer),
+        };
+        *start = start.saturating_add(len as usize);
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::set::{Diff, Set};
+
+    fn id(name: &str) -> ReplicaId {
+        ReplicaId::new(name, 3)
+    }
+
+    fn message(body: Body) -> Message {
+        Message {
+            from: id("a"),
+            body,
+        }
+    }
+
+    fn set(name: &str) -> Set {
+        Set::new(id(name), crate::set::Limits::default(), 1)
+    }
+
+    /// A delta with values, integer keys, gone dots and leaves of another replica.
+    fn delta() -> Delta {
+        let mut other = set("b");
+        let mut set = set("a");
+        set.up(&id("b")).unwrap();
+        for pid in 0..4 {
+            other
+                .join(&"t".into(), Pid(pid), Key::Text("k"), "{}")
+                .unwrap();
+        }
+        set.merge(&other.take_delta(), &mut Diff::new()).unwrap();
+        other.leave_pid(Pid(2));
+        set.merge(&other.take_delta(), &mut Diff::new()).unwrap();
+        for (pid, key) in [Key::Text("ünï"), Key::Integer("12"), Key::Text("")]
+            .into_iter()
+            .enumerate()
+        {
+            let topic = format!("topic:{}", pid / 2).into();
+            set.join(&topic, Pid(pid as u64), key, "{\"a\":1}").unwrap();
+        }
+        set.leave_pid(Pid(1));
+        set.take_delta()
+    }
+
+    fn bodies() -> Vec<Body> {
+        let clocks: Context = [(id("a"), 7), (id("b"), 0), (id("ü"), MAX_COUNTER)]
+            .into_iter()
+            .collect();
+        let mut closing = delta();
+        closing.parts[0].closing = true;
+        vec![
+            Body::Heartbeat {
+                delta: delta(),
+                clocks: clocks.clone(),
+            },
+            Body::Heartbeat {
+                delta: Delta::default(),
+                clocks: Context::new(),
+            },
+            Body::TransferRequest {
+                clocks: clocks.clone(),
+            },
+            Body::TransferReply {
+                delta: closing,
+                clocks: clocks.clone(),
+                last: false,
+            },
+            Body::TransferReply {
+                delta: delta(),
+                clocks,
+                last: true,
+            },
+            Body::Permdown,
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_message_comes_back_as_it_was() {
+        for body in bodies() {
+            let message = message(body);
+            assert_eq!(decode(&encode(&message), &Limits::default()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn an_unknown_version_or_kind_is_refused_by_name() {
+        let mut bytes = encode(&message(Body::Permdown));
+        bytes[0] = 2;
+        assert_eq!(
+            decode(&bytes, &Limits::default()),
+            Err(CodecError::Version(2))
+        );
+        bytes[0] = VERSION;
+        *bytes.last_mut().unwrap() = 9;
+        assert_eq!(decode(&bytes, &Limits::default()), Err(CodecError::Kind(9)));
+    }
+
+    #[test]
+    fn no_message_may_end_early_or_late() {
+        for body in bodies() {
+            let bytes = encode(&message(body));
+            for end in 0..bytes.len() {
+                assert!(
+                    decode(&bytes[..end], &Limits::default()).is_err(),
+                    "{end} of {bytes:?}"
+                );
+            }
+            let at = bytes.len();
+            let late = [&bytes[..], &[0, 0]].concat();
+            let trailing = CodecError::Trailing { at, len: 2 };
+            assert_eq!(decode(&late, &Limits::default()), Err(trailing));
+        }
+    }
+
+    #[test]
+    fn each_length_has_its_cap() {
+        let message = message(bodies().swap_remove(0));
+        let bytes = encode(&message);
+        let fits = Limits {
+            message_bytes: bytes.len(),
+            replicas: 3,
+            name_bytes: 2,
+            topics: 2,
+            topic_bytes: 7,
+            values: 2,
+            intervals: 2,
+        };
+        assert_eq!(decode(&bytes, &fits), Ok(message));
+        let cap = |limits: &Limits| match decode(&bytes, limits) {
+            Err(CodecError::Cap { what, len, max, .. }) => (what, len, max),
+            other => panic!("{other:?}"),
+        };
+        let long = Limits {
+            message_bytes: bytes.len() - 1,
+            ..fits.clone()
+        };
+        let (len, max) = (bytes.len(), bytes.len() - 1);
+        assert_eq!(decode(&bytes, &long), Err(CodecError::TooLong { len, max }));
+        assert_eq!(
+            cap(&Limits {
+                replicas: 2,
+                ..fits.clone()
+            }),
+            ("replicas", 3, 2)
+        );
+        assert_eq!(
+            cap(&Limits {
+                name_bytes: 1,
+                ..fits.clone()
+            }),
+            ("bytes of a replica's name", 2, 1)
+        );
+        assert_eq!(
+            cap(&Limits {
+                topics: 1,
+                ..fits.clone()
+            }),
+            ("topics", 2, 1)
+        );
+        assert_eq!(
+            cap(&Limits {
+                topic_bytes: 6,
+                ..fits.clone()
+            }),
+            ("bytes of a topic", 7, 6)
+        );
+        assert_eq!(
+            cap(&Limits {
+                values: 1,
+                ..fits.clone()
+            }),
+            ("values", 2, 1)
+        );
+        assert_eq!(
+            cap(&Limits {
+                intervals: 1,
+                ..fits.clone()
+            }),
+            ("intervals", 2, 1)
+        );
+    }
+
+    #[test]
+    fn a_length_beyond_the_bytes_allocates_nothing() {
+        let mut writer = Writer(vec![VERSION]);
+        writer.replica(&id("a"));
+        writer.put(1_u8);
+        let at = writer.0.len();
+        writer.put(60_000_u64);
+        let malformed = CodecError::Malformed {
+            what: "replicas",
+            at,
+        };
+        assert_eq!(decode(&writer.0, &Limits::default()), Err(malformed));
+    }
+
+    #[test]
+    fn a_delta_that_is_none_is_refused() {
+        let spoil = |spoil: fn(&mut Delta)| {
+            let mut delta = delta();
+            spoil(&mut delta);
+            let clocks = Context::new();
+            let bytes = encode(&message(Body::Heartbeat { delta, clocks }));
+            decode(&bytes, &Limits::default()).unwrap_err()
+        };
+        let is_delta = |error: &CodecError| matches!(error, CodecError::Delta(_));
+        assert!(is_delta(&spoil(|delta| delta.parts[1].replica = id("a"))));
+        assert!(is_delta(&spoil(|delta| delta.parts[0].gone.insert(0))));
+        assert!(is_delta(&spoil(|delta| delta.parts[0].gone.insert(1))));
+        assert!(is_delta(&spoil(|delta| delta.parts[0].values[0].topic = 2)));
+        assert!(is_delta(&spoil(|delta| delta.parts[0].values[0].len += 30)));
+        assert!(is_delta(&spoil(
+            |delta| delta.parts[0].through = MAX_COUNTER + 1
+        )));
+        let beyond = spoil(|delta| delta.parts[0].gone.insert(MAX_COUNTER + 1));
+        assert!(matches!(
+            beyond,
+            CodecError::Malformed {
+                what: "interval",
+                ..
+            }
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes, &Limits::default());
+            if let Some(version) = bytes.first_mut() {
+                *version = VERSION;
+            }
+            let _ = decode(&bytes, &Limits::default());
+        }
+
+        #[test]
+        fn what_is_read_of_spoiled_bytes_can_be_merged(
+            which in 0..5_usize, at in any::<prop::sample::Index>(), byte in any::<u8>()
+        ) {
+            let mut bytes = encode(&message(bodies().swap_remove(which)));
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(Message { body: Body::Heartbeat { delta, .. }, .. }) = decode(&bytes, &Limits::default()) {
+                let mut set = set("c");
+                set.up(&id("a")).unwrap();
+                set.up(&id("b")).unwrap();
+                let _ = set.merge(&delta, &mut Diff::new());
+                let again = encode(&message(Body::Heartbeat { delta, clocks: set.clocks() }));
+                prop_assert!(decode(&again, &Limits::default()).is_ok());
+            }
+        }
+    }
+}
