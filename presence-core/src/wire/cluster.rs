@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Context, MAX_COUNTER, ReplicaId};
 use crate::cloud::{Cloud, Interval};
 use crate::delta::{Delta, DeltaError, Part, Value};
-use crate::entry::{Key, KeyTag, MAX_KEY_BYTES, Pid};
+use crate::entry::{KeyTag, MAX_KEY_BYTES, Pid};
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: u8 = 1;
@@ -429,6 +429,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::entry::Key;
     use crate::set::{Diff, Set};
 
     fn id(name: &str) -> ReplicaId {
