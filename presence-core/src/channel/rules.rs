@@ -350,7 +350,7 @@ fn a_stop_sends_close_and_a_crash_sends_error_and_both_free_the_topic() {
 fn a_disconnect_closes_with_1001_and_stops_every_channel() {
     let mut client = Client::joined();
     client.send(r#"["2","2","conf:2","phx_join",{}]"#);
-    client.send(r#"["2","3","conf:2","held",{}]"#);
+    client.send(r#"["2","3","conf:2","waiting",{}]"#);
     client.0.handle_disconnect();
     assert_eq!(
         client.drain(),
@@ -362,6 +362,9 @@ fn a_disconnect_closes_with_1001_and_stops_every_channel() {
         ]
     );
     assert!(client.0.is_closed());
+    assert_eq!(client.0.channel("conf:1"), None);
+    // What waited is given up, and not kept for as long as the socket is.
+    assert!(!format!("{:?}", client.0).contains("waiting"));
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub enum JoinError {
     /// The set holds as many entries as its limits allow.
     #[error("the set is full: it holds {0} entries")]
     Full(usize),
-    /// The counter would pass [`MAX_COUNTER`].
+    /// The counter would pass [`MAX_COUNTER`](crate::clock::MAX_COUNTER).
     #[error("the replica has no counters left and must begin a new incarnation")]
     Exhausted,
 }
@@ -97,7 +97,7 @@ pub enum UpdateError {
     /// The new meta is too long.
     #[error(transparent)]
     TooLong(#[from] TooLong),
-    /// The counter would pass [`MAX_COUNTER`].
+    /// The counter would pass [`MAX_COUNTER`](crate::clock::MAX_COUNTER).
     #[error("the replica has no counters left and must begin a new incarnation")]
     Exhausted,
 }
