@@ -124,6 +124,19 @@ impl Left {
     }
 }
 
+impl From<Entry<'_>> for Left {
+    fn from(entry: Entry<'_>) -> Self {
+        let payload = Payload::joined(Payload::text(entry.key, entry.meta), KeyTag::of(entry.key));
+        Self {
+            topic: Arc::clone(entry.topic),
+            pid: entry.pid,
+            replica: entry.replica.clone(),
+            counter: entry.counter,
+            payload,
+        }
+    }
+}
+
 impl fmt::Debug for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.entry(), f)

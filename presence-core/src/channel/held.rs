@@ -110,6 +110,7 @@ mod tests {
             assert_eq!(push(&mut held, &message("tt", "3"), &config), Err(busy));
             held.pop("uu").unwrap();
             push(&mut held, &message("tt", "3"), &config).unwrap();
+            assert_eq!(push(&mut held, &message("tt", "4"), &config), Err(busy));
             held.clear();
             push(&mut held, &message("tt", "4"), &config).unwrap();
             push(&mut held, &message("tt", "5"), &config).unwrap();

@@ -351,6 +351,7 @@ fn a_disconnect_closes_with_1001_and_stops_every_channel() {
     let mut client = Client::joined();
     client.send(r#"["2","2","conf:2","phx_join",{}]"#);
     client.send(r#"["2","3","conf:2","waiting",{}]"#);
+    assert!(!client.0.is_closed());
     client.0.handle_disconnect();
     assert_eq!(
         client.drain(),

@@ -1,0 +1,19 @@
+//! Phoenix Presence for Rust: the runtime.
+//!
+//! Unmodified phoenix.js clients join channels over WebSocket or long polling, and are told who else
+//! is there.
+
+pub mod app;
+pub mod channel;
+mod connection;
+pub mod endpoint;
+pub mod env;
+mod inbox;
+pub mod node;
+pub mod presence;
+pub mod serve;
+mod shard;
+mod subscriptions;
+mod transport;
+
+pub use transport::socket_routes;

@@ -1,0 +1,135 @@
+//! A node: one member of the system, with its world, its subscriptions and its shards.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use presence_core::clock::ReplicaId;
+use presence_core::entry::Pid;
+use presence_core::wire::{EncodeError, Payload};
+
+use crate::env::Environment;
+use crate::shard::{self, Commands};
+use crate::subscriptions::Subscriptions;
+
+/// The bounds and settings of a node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// Bytes that may wait for one socket, of frames and events: 8 MiB by default. A client that reads
+    /// too slowly to stay below is closed.
+    pub socket_queue_bytes: usize,
+    /// Messages that may wait for the channels of one socket before nothing more is read from it: 64
+    /// by default.
+    pub undelivered_messages: usize,
+    /// What a socket's channels may hold.
+    pub channels: presence_core::channel::Config,
+    /// What a frame may hold.
+    pub wire: presence_core::wire::Limits,
+    /// What the set may hold.
+    pub set: presence_core::set::Limits,
+    /// After how much silence a WebSocket is closed: 60 s by default, as in Phoenix. (phoenix.js sends
+    /// a heartbeat every 30 s.)
+    pub idle_timeout: Duration,
+    /// How long a long poll waits for messages: 10 s by default, as in Phoenix.
+    pub poll_window: Duration,
+    /// Long-poll sessions at once: 10,000 by default. One more is refused.
+    pub poll_sessions: usize,
+    /// Bytes that may wait for the client of one long-poll session between polls: 1 MiB by default.
+    /// A session whose client does not fetch them in time is closed.
+    pub poll_queue_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "presence".into(),
+            socket_queue_bytes: 8 << 20,
+            undelivered_messages: 64,
+            channels: presence_core::channel::Config::default(),
+            wire: presence_core::wire::Limits::default(),
+            set: presence_core::set::Limits::default(),
+            idle_timeout: Duration::from_secs(60),
+            poll_window: Duration::from_secs(10),
+            poll_sessions: 10_000,
+            poll_queue_bytes: 1 << 20,
+        }
+    }
+}
+
+/// A running node. Clones are the same node; its shards end with the last of them.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    env: Arc<dyn Environment>,
+    config: Config,
+    subscriptions: Arc<Subscriptions>,
+    commands: Commands,
+    last_pid: AtomicU64,
+}
+
+impl Node {
+    /// Starts a node in the world `env`. To be called within a tokio runtime.
+    pub fn start(env: Arc<dyn Environment>, config: Config) -> Self {
+        let incarnation = u64::try_from(env.unix_time().as_micros()).unwrap_or(u64::MAX);
+        let replica = ReplicaId::new(Arc::clone(&config.name), incarnation);
+        let subscriptions = Arc::<Subscriptions>::default();
+        let commands = shard::start(
+            replica,
+            config.set.clone(),
+            env.random(),
+            Arc::clone(&subscriptions),
+        );
+        Self(Arc::new(Inner {
+            env,
+            config,
+            subscriptions,
+            commands,
+            last_pid: AtomicU64::new(0),
+        }))
+    }
+
+    /// The node's world.
+    pub fn env(&self) -> &Arc<dyn Environment> {
+        &self.0.env
+    }
+
+    /// The node's settings.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Sends a message to every channel that has joined a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] where the payload has no frame in a serializer that a subscriber speaks.
+    pub fn broadcast(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: &Payload<'_>,
+    ) -> Result<(), EncodeError> {
+        self.0.subscriptions.broadcast(topic, event, payload, None)
+    }
+
+    /// Closes the sockets of an id, so that their clients connect again.
+    pub fn disconnect(&self, socket_id: &str) {
+        self.0.subscriptions.disconnect(socket_id);
+    }
+
+    pub(crate) fn subscriptions(&self) -> &Subscriptions {
+        &self.0.subscriptions
+    }
+
+    pub(crate) fn commands(&self) -> &Commands {
+        &self.0.commands
+    }
+
+    pub(crate) fn next_pid(&self) -> Pid {
+        Pid(self.0.last_pid.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}

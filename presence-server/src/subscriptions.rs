@@ -1,0 +1,113 @@
+//! Who is told of what: the channels that have joined each topic, and the sockets of each id.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use presence_core::channel::ChannelId;
+use presence_core::wire::{EncodeError, Frame, Payload, Serializer};
+
+use crate::inbox::{Event, Inbox};
+
+/// One channel that wants the broadcasts of its topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) channel: ChannelId,
+    pub(crate) serializer: Serializer,
+}
+
+impl Subscriber {
+    fn is(&self, inbox: &Arc<Inbox>, channel: ChannelId) -> bool {
+        self.channel == channel && Arc::ptr_eq(&self.inbox, inbox)
+    }
+}
+
+/// The subscriptions of one node.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    topics: Mutex<BTreeMap<Arc<str>, Vec<Subscriber>>>,
+    sockets: Mutex<BTreeMap<Arc<str>, Vec<Arc<Inbox>>>>,
+}
+
+impl Subscriptions {
+    pub(crate) fn subscribe(&self, topic: Arc<str>, subscriber: Subscriber) {
+        lock(&self.topics)
+            .entry(topic)
+            .or_default()
+            .push(subscriber);
+    }
+
+    pub(crate) fn unsubscribe(&self, topic: &str, inbox: &Arc<Inbox>, channel: ChannelId) {
+        let mut topics = lock(&self.topics);
+        if let Some(subscribers) = topics.get_mut(topic) {
+            let at = subscribers
+                .iter()
+                .position(|other| other.is(inbox, channel));
+            if let Some(at) = at {
+                subscribers.remove(at);
+            }
+            if subscribers.is_empty() {
+                topics.remove(topic);
+            }
+        }
+    }
+
+    /// Sends to every channel of a topic but `except`, encoded once for each serializer.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] where the payload has no frame in a serializer that someone speaks; the others
+    /// have been told then.
+    pub(crate) fn broadcast(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: &Payload<'_>,
+        except: Option<(&Arc<Inbox>, ChannelId)>,
+    ) -> Result<(), EncodeError> {
+        let mut frames: [Option<Result<Frame, EncodeError>>; 2] = [None, None];
+        let mut failed = Ok(());
+        let topics = lock(&self.topics);
+        for subscriber in topics.get(topic).into_iter().flatten() {
+            if except.is_some_and(|(inbox, channel)| subscriber.is(inbox, channel)) {
+                continue;
+            }
+            let serializer = subscriber.serializer;
+            let frame = frames[serializer as usize]
+                .get_or_insert_with(|| serializer.encode_broadcast(topic, event, payload));
+            match frame {
+                Ok(frame) => subscriber.inbox.send(Event::Broadcast {
+                    channel: subscriber.channel,
+                    frame: frame.clone(),
+                }),
+                Err(error) => failed = Err(error.clone()),
+            }
+        }
+        failed
+    }
+
+    pub(crate) fn add_socket(&self, id: Arc<str>, inbox: Arc<Inbox>) {
+        lock(&self.sockets).entry(id).or_default().push(inbox);
+    }
+
+    pub(crate) fn remove_socket(&self, id: &str, inbox: &Arc<Inbox>) {
+        let mut sockets = lock(&self.sockets);
+        if let Some(inboxes) = sockets.get_mut(id) {
+            inboxes.retain(|other| !Arc::ptr_eq(other, inbox));
+            if inboxes.is_empty() {
+                sockets.remove(id);
+            }
+        }
+    }
+
+    /// Closes the sockets of an id, so that their clients connect again.
+    pub(crate) fn disconnect(&self, id: &str) {
+        for inbox in lock(&self.sockets).get(id).into_iter().flatten() {
+            inbox.send(Event::Disconnect);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
