@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::replay::command as replay;
 use crate::vectors::{Outcome, command as vectors, disorder::command as disorder};
 
 /// Compare a presence system with what was recorded from the real Phoenix
@@ -19,6 +20,7 @@ struct Cli {
 enum Command {
     Vectors(vectors::Args),
     Disorder(disorder::Args),
+    Replay(replay::Args),
 }
 
 /// Parses the arguments of the process and does what they say.
@@ -27,6 +29,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Vectors(args) => vectors::run_on_terminal(&args),
         Command::Disorder(args) => disorder::run_on_terminal(&args),
+        Command::Replay(args) => replay::run_on_terminal(&args),
     };
     match done {
         Ok(outcome) => ExitCode::from(outcome as u8),

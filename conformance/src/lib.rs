@@ -11,5 +11,6 @@
 pub mod cli;
 pub mod fixtures;
 pub mod json;
+pub mod replay;
 mod terminal;
 pub mod vectors;

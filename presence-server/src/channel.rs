@@ -13,12 +13,13 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use presence_core::channel::{ChannelId, ReplyTo};
 use presence_core::entry::Pid;
-use presence_core::wire::{EncodeError, Json, Payload, Status};
+use presence_core::wire::{EncodeError, Json, Payload, Serializer, Status};
 use tokio::sync::mpsc;
 
 use crate::inbox::{End, Event, Inbox};
 use crate::node::Node;
 use crate::shard::Command;
+use crate::subscriptions::Subscriber;
 
 /// The application's code behind the topics of a route.
 pub trait Channel: Sized + Send + 'static {
@@ -192,6 +193,7 @@ pub(crate) struct Place {
     pub(crate) channel: ChannelId,
     pub(crate) pid: Pid,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) serializer: Serializer,
 }
 
 impl<C: Channel> Socket<C> {
@@ -375,14 +377,11 @@ async fn serve<C: Channel>(
     };
     let topic = Arc::clone(&socket.place.topic);
     let channel = socket.place.channel;
-    let mut state = match C::join(&topic, params, &mut socket).await {
+    let (mut state, response) = match C::join(&topic, params, &mut socket).await {
         Ok(Joined {
             channel: state,
             response,
-        }) => {
-            socket.place.inbox.send(Event::Joined { channel, response });
-            state
-        }
+        }) => (state, response),
         Err(JoinError::Refused(response)) => {
             socket
                 .place
@@ -395,6 +394,14 @@ async fn serve<C: Channel>(
             return End::Crashed;
         }
     };
+    // Before the answer, so that no broadcast after it is missed; one before it is not for this client.
+    let subscriber = Subscriber {
+        inbox: Arc::clone(&socket.place.inbox),
+        channel,
+        serializer: socket.place.serializer,
+    };
+    let _subscription = socket.node().subscriptions().subscribe(&topic, subscriber);
+    socket.place.inbox.send(Event::Joined { channel, response });
     for event in socket.early.take().into_iter().flatten() {
         socket.place.inbox.send(event);
     }

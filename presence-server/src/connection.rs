@@ -15,7 +15,6 @@ use crate::endpoint::Routes;
 use crate::inbox::{End, Event, Inbox};
 use crate::node::Node;
 use crate::shard::Command;
-use crate::subscriptions::Subscriber;
 
 /// The close code of a client that reads too slowly: "try again later".
 const CODE_OVERFLOW: u16 = 1013;
@@ -317,6 +316,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
                     channel,
                     pid,
                     inbox: Arc::clone(&self.inbox),
+                    serializer: self.machine.serializer(),
                 };
                 let task = spawn(place, Arc::clone(&self.user), payload, receiver);
                 let task = ChannelTask {
@@ -327,21 +327,9 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 };
                 self.channels.insert(channel, task);
             }
-            Output::Subscribe { channel, topic } => {
-                let subscriber = Subscriber {
-                    inbox: Arc::clone(&self.inbox),
-                    channel,
-                    serializer: self.machine.serializer(),
-                };
-                self.node.subscriptions().subscribe(topic, subscriber);
-            }
-            Output::Unsubscribe { channel } => {
-                if let Some(task) = self.channels.get(&channel) {
-                    let subscriptions = self.node.subscriptions();
-                    subscriptions.unsubscribe(&task.topic, &self.inbox, channel);
-                }
-                self.forget_ended();
-            }
+            // The channel's task holds the subscription, so that it ends with it in any case.
+            Output::Subscribe { .. } => {}
+            Output::Unsubscribe { .. } => self.forget_ended(),
             Output::Deliver {
                 reply_to,
                 event,

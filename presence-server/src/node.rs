@@ -121,7 +121,7 @@ impl Node {
         self.0.subscriptions.disconnect(socket_id);
     }
 
-    pub(crate) fn subscriptions(&self) -> &Subscriptions {
+    pub(crate) fn subscriptions(&self) -> &Arc<Subscriptions> {
         &self.0.subscriptions
     }
 

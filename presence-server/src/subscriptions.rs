@@ -30,14 +30,27 @@ pub(crate) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(crate) fn subscribe(&self, topic: Arc<str>, subscriber: Subscriber) {
-        lock(&self.topics)
-            .entry(topic)
+    /// Passes the broadcasts of a topic to a channel, until the subscription is dropped.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        topic: &Arc<str>,
+        subscriber: Subscriber,
+    ) -> Subscription {
+        let subscription = Subscription {
+            subscriptions: Arc::clone(self),
+            topic: Arc::clone(topic),
+            inbox: Arc::clone(&subscriber.inbox),
+            channel: subscriber.channel,
+        };
+        let mut topics = lock(&self.topics);
+        topics
+            .entry(Arc::clone(topic))
             .or_default()
             .push(subscriber);
+        subscription
     }
 
-    pub(crate) fn unsubscribe(&self, topic: &str, inbox: &Arc<Inbox>, channel: ChannelId) {
+    fn unsubscribe(&self, topic: &str, inbox: &Arc<Inbox>, channel: ChannelId) {
         let mut topics = lock(&self.topics);
         if let Some(subscribers) = topics.get_mut(topic) {
             let at = subscribers
@@ -105,6 +118,22 @@ impl Subscriptions {
         for inbox in lock(&self.sockets).get(id).into_iter().flatten() {
             inbox.send(Event::Disconnect);
         }
+    }
+}
+
+/// That a channel is told of its topic's broadcasts.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    subscriptions: Arc<Subscriptions>,
+    topic: Arc<str>,
+    inbox: Arc<Inbox>,
+    channel: ChannelId,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let Self { topic, inbox, .. } = self;
+        self.subscriptions.unsubscribe(topic, inbox, self.channel);
     }
 }
 
