@@ -10,7 +10,11 @@ fn recorded(name: &str) -> &'static str {
 }
 
 async fn embedded(text: &str) -> Option<Mismatch> {
-    replay(&Transcript::parse(text).unwrap(), &Server::Embedded).await
+    replay(
+        &Transcript::parse(text).expect("a transcript"),
+        &Server::Embedded,
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
