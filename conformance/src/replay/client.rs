@@ -182,12 +182,12 @@ pub(super) async fn request(authority: &str, request: &HttpRequest) -> Result<Va
     if is_json && let Ok(mut json) = serde_json::from_str::<Value>(&body) {
         if let Some(messages) = json.get_mut("messages").and_then(Value::as_array_mut) {
             for message in messages {
-                let parsed = message
-                    .as_str()
-                    .and_then(|text| serde_json::from_str(text).ok());
-                if let Some(parsed) = parsed {
-                    *message = parsed;
-                }
+                // Each must be a string that holds the JSON of a frame.
+                let parsed = message.as_str().map(serde_json::from_str);
+                *message = match parsed {
+                    Some(Ok(frame)) => frame,
+                    _ => json!({ "no_frame_in_a_string": message }),
+                };
             }
         }
         return Ok(json!({ "status": status, "json": json }));

@@ -42,7 +42,7 @@ struct Session {
 
 #[derive(Debug, Default)]
 struct Outgoing {
-    /// Each as a JSON value.
+    /// Each as the text of a frame.
     messages: VecDeque<Arc<str>>,
     bytes: usize,
     closed: bool,
@@ -189,7 +189,7 @@ pub(super) async fn options() -> Response {
     response
 }
 
-/// The body of an answer. The messages are JSON already.
+/// The body of an answer.
 fn answer(status: u16, session: Option<(&str, &VecDeque<Arc<str>>)>) -> Response {
     let mut body = format!("{{\"status\":{status}");
     if let Some((token, messages)) = session {
@@ -200,7 +200,8 @@ fn answer(status: u16, session: Option<(&str, &VecDeque<Arc<str>>)>) -> Response
             if at > 0 {
                 body.push(',');
             }
-            body.push_str(message);
+            // A client reads each as it reads a frame: a message is a string that holds JSON.
+            body.push_str(&serde_json::Value::from(&**message).to_string());
         }
         body.push(']');
     }
@@ -245,7 +246,7 @@ impl Transport for Carrier {
             Frame::Text(text) => text,
             Frame::Binary(bytes) => {
                 let data = STANDARD.encode(bytes);
-                format!("\"data:application/octet-stream;base64,{data}\"").into()
+                format!("data:application/octet-stream;base64,{data}").into()
             }
         };
         let session = &self.entry.session;
