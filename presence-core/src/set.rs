@@ -35,6 +35,7 @@ mod merge;
 mod replicas;
 mod topics;
 mod transfer;
+mod warm;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -139,8 +140,8 @@ impl Set {
         let text = Payload::text(key, meta);
         let place = (topic, self.groups.hash(topic, key), key);
         let first = self.groups.first(place, &self.entries, &self.topics);
-        let slot = Slot::new(pid, OWN, counter, topic);
-        Ok(self.attach(slot, (text, KeyTag::of(key)), place.1, first))
+        let record = Record::new((text, KeyTag::of(key)), pid, (OWN, counter));
+        Ok(self.attach((topic, place.1), record, first))
     }
 
     /// Untracks `pid` under `key` in `topic`, and takes one counter; `None` where it was not tracked.
@@ -152,7 +153,7 @@ impl Set {
     /// Untracks everything that `pid` is tracked under, with one counter each.
     pub fn leave_pid(&mut self, pid: Pid) -> Vec<Left> {
         let mut leaves = Vec::new();
-        while let Some(handle) = self.processes.first(pid, &self.entries) {
+        while let Some(handle) = self.processes.first(pid, &self.entries, &self.topics) {
             leaves.push(self.leave_at(handle));
         }
         leaves
@@ -179,7 +180,7 @@ impl Set {
         if !self.has_counters_for(2) {
             return Err(UpdateError::Exhausted);
         }
-        let before = self.entries[handle].counter();
+        let before = self.record(handle).counter();
         let leave = self.tick();
         self.log_removal(leave, before);
         let counter = self.tick();
@@ -202,7 +203,7 @@ impl Set {
 
     fn leave_at(&mut self, handle: Handle) -> Left {
         let counter = self.tick();
-        let dot = self.entries[handle].counter();
+        let dot = self.record(handle).counter();
         self.own_mut().present.remove(dot);
         self.log_removal(counter, dot);
         self.detach(handle)
@@ -289,7 +290,8 @@ impl Set {
             entries.pack(|entries, from, to| {
                 topics.rename(to, entries);
                 groups.rename(from, to, entries);
-                let (index, counter) = (entries[to].replica(), entries[to].counter());
+                let record = topics.record(to, entries);
+                let (index, counter) = (record.replica(), record.counter());
                 if index == OWN {
                     processes.rename(from, to, entries);
                 }
@@ -322,19 +324,18 @@ impl Set {
     /// Adds an entry to the slab, its topic, its group and the indices of its replica.
     fn attach(
         &mut self,
-        slot: Slot,
-        (text, key): (Box<str>, KeyTag),
-        hash: u32,
+        (topic, hash): (u32, u32),
+        record: Record,
         first: Option<Handle>,
     ) -> Handle {
-        let (topic, index, counter) = (slot.topic, slot.replica(), slot.counter());
-        let handle = self.entries.insert(slot);
-        self.entries[handle].hash = hash;
-        let record = Record::new(text, key, handle, index);
-        self.topics.push(topic, record, &mut self.entries);
+        let (index, counter) = (record.replica(), record.counter());
+        let process_hash = self.processes.hash(index, record.pid);
+        let handle = self.entries.insert(Slot::new(topic, hash, process_hash));
+        self.topics.push(handle, record, &mut self.entries);
         self.groups.insert(first, handle, &mut self.entries);
         if index == OWN {
-            self.processes.insert(handle, &mut self.entries);
+            self.processes
+                .insert(handle, &mut self.entries, &self.topics);
         }
         self.at_mut(index).present.insert(counter, handle);
         handle
@@ -343,39 +344,38 @@ impl Set {
     /// Takes an entry, whose dot is no longer present, out of everything else.
     fn detach(&mut self, handle: Handle) -> Left {
         self.groups.remove(handle, &mut self.entries);
-        let slot = &self.entries[handle];
-        let (pid, index, counter) = (slot.pid, slot.replica(), slot.counter());
-        if index == OWN {
+        let (topic, record) = self.topics.take(handle, &mut self.entries);
+        if record.replica() == OWN {
             self.processes.remove(handle, &mut self.entries);
         }
-        let (topic, record) = self.topics.take(handle, &mut self.entries);
         self.entries.remove(handle);
+        self.left(topic, record)
+    }
+
+    /// Gives an entry a later dot and another meta.
+    fn replace(&mut self, handle: Handle, counter: u64, payload: (Box<str>, KeyTag)) -> Left {
+        let record = self.record(handle);
+        let (pid, index, before) = (record.pid, record.replica(), record.counter());
+        let present = &mut self.at_mut(index).present;
+        present.remove(before);
+        present.insert(counter, handle);
+        let record = Record::new(payload, pid, (index, counter));
+        let (topic, record) = self.topics.replace(handle, record, &self.entries);
+        self.left(topic, record)
+    }
+
+    fn left(&self, topic: Arc<str>, record: Record) -> Left {
         Left {
             topic,
-            pid,
-            replica: self.at(index).id.clone(),
-            counter,
+            pid: record.pid,
+            replica: self.at(record.replica()).id.clone(),
+            counter: record.counter(),
             payload: record.into_payload(),
         }
     }
 
-    /// Gives an entry a later dot and another meta.
-    fn replace(&mut self, handle: Handle, counter: u64, (text, key): (Box<str>, KeyTag)) -> Left {
-        let slot = &mut self.entries[handle];
-        let (pid, index, before) = (slot.pid, slot.replica(), slot.counter());
-        slot.move_to(index, counter);
-        let present = &mut self.at_mut(index).present;
-        present.remove(before);
-        present.insert(counter, handle);
-        let record = Record::new(text, key, handle, index);
-        let (topic, record) = self.topics.replace(record, &self.entries);
-        Left {
-            topic,
-            pid,
-            replica: self.at(index).id.clone(),
-            counter: before,
-            payload: record.into_payload(),
-        }
+    fn record(&self, handle: Handle) -> &Record {
+        self.topics.record(handle, &self.entries)
     }
 
     fn own(&self) -> &Replica {

@@ -1,7 +1,9 @@
 //! Measures every goal in one run and prints the table.
 //!
-//! Ours and what it is compared with take turns, so that a busy machine slows both alike, and medians
-//! are compared. Absolute times are of this machine at this hour; the ratios are the result.
+//! Ours and what it is compared with take turns, so that a busy machine slows both alike. The times
+//! are medians over the rounds, and so are the ratios, each taken within one round: where other work
+//! comes and goes they differ a little from the ratio of the times. Times are of this machine at this
+//! hour; the ratios are the result.
 
 use std::fmt;
 use std::hint::black_box;
@@ -325,10 +327,11 @@ enum Goal {
     Faster(f64),
 }
 
-/// The medians of two that took turns, in nanoseconds.
+/// The medians of two that took turns, in nanoseconds, and of how many times as long ours took.
 struct Pair {
     ours: f64,
     beside: f64,
+    slower: f64,
 }
 
 impl Pair {
@@ -336,10 +339,16 @@ impl Pair {
         for _ in 0..rounds.div_ceil(10) {
             round();
         }
-        let (ours, beside) = (0..rounds).map(|_| round()).unzip();
+        let times: Vec<_> = (0..rounds).map(|_| round()).collect();
+        let nanos = |time: Duration| time.as_nanos() as f64;
         Self {
-            ours: median(ours),
-            beside: median(beside),
+            ours: median(times.iter().map(|&(ours, _)| nanos(ours))),
+            beside: median(times.iter().map(|&(_, beside)| nanos(beside))),
+            slower: median(
+                times
+                    .iter()
+                    .map(|&(ours, beside)| nanos(ours) / nanos(beside)),
+            ),
         }
     }
 
@@ -348,11 +357,12 @@ impl Pair {
         Self {
             ours: self.ours / operations as f64,
             beside: self.beside / operations as f64,
+            slower: self.slower,
         }
     }
 
     fn print(&self, what: &str, beside: &str, goal: Option<Goal>) {
-        let slower = self.ours / self.beside;
+        let slower = self.slower;
         let (ratio, goal, met) = match goal {
             Some(Goal::AtMost(most)) => (slower, format!("<= {most}"), Some(slower <= most)),
             #[cfg(feature = "peers")]
@@ -382,9 +392,10 @@ fn timed(run: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_nanos() as f64
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Nanoseconds in the unit that suits them.

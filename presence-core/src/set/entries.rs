@@ -1,6 +1,4 @@
-//! Where entries live: a slab of fixed-size records, named by handles.
-
-use crate::entry::Pid;
+//! Where entries live: a slab of fixed-size slots, named by handles.
 
 /// The place of an entry, valid until the set changes next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,52 +31,49 @@ impl Links {
     };
 }
 
-/// One entry without its key and meta, which are in its topic (48 bytes).
+/// Where one entry is and what it is chained to: half a cache line (32 bytes). All that is shown of it
+/// is in its topic, so that listing need not come here.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) pid: Pid,
-    // 16 bits of replica, 48 of counter.
-    dot: u64,
     pub(super) topic: u32,
-    /// Where in the topic its record is.
+    /// Where in the topic its record is, or [`VACANT`].
     pub(super) position: u32,
     /// Of (topic, key), so that leaving a group needs no look at the key.
     pub(super) hash: u32,
+    // The hash of the replica and the pid, above one bit that tells whether the group is crowded.
+    process_hash: u32,
     /// Entries of the same topic and key.
     pub(super) group: Links,
     /// Entries of the same pid, for the set's own replica only.
     pub(super) process: Links,
-    /// Whether the group has outgrown a walk, see [`super::groups`].
-    pub(super) crowded: bool,
 }
 
+const CROWDED: u32 = 1;
+
 impl Slot {
-    pub(super) fn new(pid: Pid, replica: ReplicaIndex, counter: u64, topic: u32) -> Self {
-        let mut slot = Self {
-            pid,
-            dot: 0,
+    pub(super) fn new(topic: u32, hash: u32, process_hash: u32) -> Self {
+        Self {
             topic,
             position: 0,
-            hash: 0,
+            hash,
+            process_hash: process_hash & !CROWDED,
             group: Links::ALONE,
             process: Links::ALONE,
-            crowded: false,
-        };
-        slot.move_to(replica, counter);
-        slot
+        }
     }
 
-    pub(super) fn move_to(&mut self, replica: ReplicaIndex, counter: u64) {
-        debug_assert!(counter <= crate::clock::MAX_COUNTER);
-        self.dot = u64::from(replica.0) << 48 | counter;
+    /// Of the replica and the pid, so that leaving a chain needs no look at them (31 bits).
+    pub(super) fn process_hash(&self) -> u32 {
+        self.process_hash & !CROWDED
     }
 
-    pub(super) fn replica(&self) -> ReplicaIndex {
-        ReplicaIndex((self.dot >> 48) as u16)
+    /// Whether the group has outgrown a walk, see [`super::groups`].
+    pub(super) fn is_crowded(&self) -> bool {
+        self.process_hash & CROWDED != 0
     }
 
-    pub(super) fn counter(&self) -> u64 {
-        self.dot & crate::clock::MAX_COUNTER
+    pub(super) fn set_crowded(&mut self) {
+        self.process_hash |= CROWDED;
     }
 }
 
@@ -90,8 +85,8 @@ pub(super) struct Entries {
     free: Option<Handle>,
 }
 
-/// The counter of no dot: counters begin with 1.
-const VACANT: u64 = 0;
+/// The position of no record: a topic holds fewer.
+const VACANT: u32 = u32::MAX;
 
 impl Entries {
     pub(super) fn len(&self) -> usize {
@@ -117,7 +112,7 @@ impl Entries {
     pub(super) fn remove(&mut self, handle: Handle) {
         let free = self.free.unwrap_or(Handle::NONE);
         let slot = &mut self[handle];
-        slot.dot = VACANT;
+        slot.position = VACANT;
         slot.topic = free.0;
         self.free = Some(handle);
         self.len -= 1;
@@ -132,7 +127,7 @@ impl Entries {
     ///
     /// `moved` is told each entry's old and new place.
     pub(super) fn pack(&mut self, mut moved: impl FnMut(&mut Self, Handle, Handle)) {
-        let vacant = |slots: &[Slot], at: usize| slots[at].counter() == VACANT;
+        let vacant = |slots: &[Slot], at: usize| slots[at].position == VACANT;
         let mut to = 0;
         for from in (self.len..self.slots.len()).rev() {
             if vacant(&self.slots, from) {
@@ -168,24 +163,29 @@ impl std::ops::IndexMut<Handle> for Entries {
 mod tests {
     use super::*;
 
-    fn slot(pid: u64) -> Slot {
-        Slot::new(Pid(pid), ReplicaIndex(7), pid + 1, 3)
+    fn slot(hash: u32) -> Slot {
+        Slot::new(3, hash, 0)
     }
 
     #[test]
-    fn a_slot_takes_48_bytes_and_keeps_its_dot() {
-        assert_eq!(size_of::<Slot>(), 48);
-        let mut slot = Slot::new(Pid(1), ReplicaIndex(u16::MAX), crate::clock::MAX_COUNTER, 0);
-        assert_eq!(slot.replica(), ReplicaIndex(u16::MAX));
-        assert_eq!(slot.counter(), crate::clock::MAX_COUNTER);
-        slot.move_to(ReplicaIndex(0), 1);
-        assert_eq!((slot.replica(), slot.counter()), (ReplicaIndex(0), 1));
+    fn a_slot_takes_32_bytes_and_keeps_its_hash_when_it_is_crowded() {
+        assert_eq!(size_of::<Slot>(), 32);
+        let mut slot = Slot::new(1, 2, u32::MAX);
+        assert_eq!(
+            (slot.process_hash(), slot.is_crowded()),
+            (u32::MAX - 1, false)
+        );
+        slot.set_crowded();
+        assert_eq!(
+            (slot.process_hash(), slot.is_crowded()),
+            (u32::MAX - 1, true)
+        );
     }
 
     #[test]
     fn freed_slots_are_taken_again_first() {
         let mut entries = Entries::default();
-        let handles: Vec<_> = (0..4).map(|pid| entries.insert(slot(pid))).collect();
+        let handles: Vec<_> = (0..4).map(|hash| entries.insert(slot(hash))).collect();
         entries.remove(handles[1]);
         entries.remove(handles[2]);
         assert_eq!(entries.len(), 2);
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn packing_moves_what_is_behind_and_gives_memory_back() {
         let mut entries = Entries::default();
-        let handles: Vec<_> = (0..2000).map(|pid| entries.insert(slot(pid))).collect();
+        let handles: Vec<_> = (0..2000).map(|hash| entries.insert(slot(hash))).collect();
         assert!(!entries.is_sparse());
         for handle in handles.iter().filter(|handle| handle.0 % 8 != 7) {
             entries.remove(*handle);
@@ -206,15 +206,15 @@ mod tests {
         assert!(entries.is_sparse());
         let mut moves = Vec::new();
         entries.pack(|entries, from, to| {
-            assert_eq!(entries[to].pid.0, u64::from(from.0));
+            assert_eq!(entries[to].hash, from.0);
             moves.push((from, to));
         });
         assert!(moves.iter().all(|(from, to)| from.0 >= 250 && to.0 < 250));
         assert_eq!(entries.len(), 250);
         assert!(entries.slots.capacity() <= 500);
-        let mut pids: Vec<_> = entries.slots.iter().map(|slot| slot.pid.0).collect();
-        pids.sort_unstable();
-        assert_eq!(pids, (0..250).map(|n| n * 8 + 7).collect::<Vec<_>>());
+        let mut hashes: Vec<_> = entries.slots.iter().map(|slot| slot.hash).collect();
+        hashes.sort_unstable();
+        assert_eq!(hashes, (0..250).map(|n| n * 8 + 7).collect::<Vec<_>>());
         assert_eq!(entries.insert(slot(1)), Handle(250));
     }
 }

@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::OWN;
 use super::entries::{Entries, Handle, Links, ReplicaIndex, Slot};
 use super::hash::Hasher;
 use super::topics::Topics;
@@ -98,17 +99,33 @@ impl Groups {
         entries: &Entries,
         topics: &Topics,
     ) -> Option<Handle> {
-        let is = |slot: &Slot| slot.pid == pid && slot.replica() == replica;
-        if !entries[first].crowded {
-            return chain(entries, first).find(|&handle| is(&entries[handle]));
+        let process = self.hasher.process(replica, pid);
+        if !entries[first].is_crowded() {
+            return chain(entries, first).find(|&handle| {
+                entries[handle].process_hash() == process
+                    && topics.record(handle, entries).is_of(replica, pid)
+            });
         }
         let Slot { hash, topic, .. } = entries[first];
-        let member = self.hasher.member(hash, replica.0, pid);
-        let found = self.crowds.find(member, |&handle| {
+        let found = self.crowds.find(Hasher::member(hash, process), |&handle| {
             let slot = &entries[handle];
-            is(slot) && slot.topic == topic && topics.record(handle, entries).key() == key
+            slot.topic == topic && slot.process_hash() == process && {
+                let record = topics.record(handle, entries);
+                record.is_of(replica, pid) && record.key() == key
+            }
         });
         found.copied()
+    }
+
+    /// Looks at the places of the table where an entry with this hash is or would be, see
+    /// [`super::warm`].
+    pub(super) fn touch(&self, hash: u32) -> u32 {
+        let mut seen = 0;
+        self.firsts.find(Hasher::spread(hash), |&first| {
+            seen ^= first.0;
+            false
+        });
+        seen
     }
 
     /// Adds an entry, whose slot and record are there, to the group that begins with `first`.
@@ -123,7 +140,7 @@ impl Groups {
             return;
         };
         self.rename_first(hash, first, handle);
-        if entries[first].crowded {
+        if entries[first].is_crowded() {
             self.crowd(handle, entries);
         } else if chain(entries, handle).nth(CROWD).is_some() {
             let members: Vec<_> = chain(entries, handle).collect();
@@ -143,17 +160,16 @@ impl Groups {
     }
 
     fn crowd(&mut self, handle: Handle, entries: &mut Entries) {
-        entries[handle].crowded = true;
-        let hasher = &self.hasher;
-        let member = |&handle: &Handle| member_hash(hasher, &entries[handle]);
+        entries[handle].set_crowded();
+        let member = |&handle: &Handle| member_hash(&entries[handle]);
         self.crowds.insert_unique(member(&handle), handle, member);
     }
 
     /// Takes an entry out of its group.
     pub(super) fn remove(&mut self, handle: Handle, entries: &mut Entries) {
         let hash = entries[handle].hash;
-        if entries[handle].crowded {
-            let member = member_hash(&self.hasher, &entries[handle]);
+        if entries[handle].is_crowded() {
+            let member = member_hash(&entries[handle]);
             if let Ok(found) = self.crowds.find_entry(member, |&other| other == handle) {
                 found.remove();
             }
@@ -178,8 +194,8 @@ impl Groups {
         if rename(entries, GROUP, to) {
             self.rename_first(entries[to].hash, from, to);
         }
-        if entries[to].crowded {
-            let member = member_hash(&self.hasher, &entries[to]);
+        if entries[to].is_crowded() {
+            let member = member_hash(&entries[to]);
             if let Some(found) = self.crowds.find_mut(member, |&other| other == from) {
                 *found = to;
             }
@@ -194,16 +210,19 @@ impl Groups {
             });
         }
         if self.crowds.len() * 8 < self.crowds.capacity() {
-            let hasher = &self.hasher;
             self.crowds.shrink_to(self.crowds.len() * 2, |&handle| {
-                member_hash(hasher, &entries[handle])
+                member_hash(&entries[handle])
             });
         }
     }
 }
 
-fn member_hash(hasher: &Hasher, slot: &Slot) -> u64 {
-    hasher.member(slot.hash, slot.replica().0, slot.pid)
+fn member_hash(slot: &Slot) -> u64 {
+    Hasher::member(slot.hash, slot.process_hash())
+}
+
+fn process_hash(slot: &Slot) -> u64 {
+    Hasher::spread(slot.process_hash())
 }
 
 /// The entries of a group, from `first` on.
@@ -227,20 +246,29 @@ impl Processes {
         }
     }
 
-    pub(super) fn first(&self, pid: Pid, entries: &Entries) -> Option<Handle> {
-        let found = self
-            .firsts
-            .find(self.hasher.pid(pid), |&handle| entries[handle].pid == pid);
+    /// The hash that entries of a process carry, of any replica.
+    pub(super) fn hash(&self, replica: ReplicaIndex, pid: Pid) -> u32 {
+        self.hasher.process(replica, pid)
+    }
+
+    pub(super) fn first(&self, pid: Pid, entries: &Entries, topics: &Topics) -> Option<Handle> {
+        let hash = self.hash(OWN, pid);
+        let found = self.firsts.find(Hasher::spread(hash), |&handle| {
+            entries[handle].process_hash() == hash && topics.record(handle, entries).pid == pid
+        });
         found.copied()
     }
 
-    pub(super) fn insert(&mut self, handle: Handle, entries: &mut Entries) {
-        let pid = entries[handle].pid;
-        let hash = self.hasher.pid(pid);
+    /// Adds an entry of the own replica, whose slot and record are there.
+    pub(super) fn insert(&mut self, handle: Handle, entries: &mut Entries, topics: &Topics) {
+        let pid = topics.record(handle, entries).pid;
+        let hash = entries[handle].process_hash();
         let found = self.firsts.entry(
-            hash,
-            |&other| entries[other].pid == pid,
-            |&other| self.hasher.pid(entries[other].pid),
+            Hasher::spread(hash),
+            |&other| {
+                entries[other].process_hash() == hash && topics.record(other, entries).pid == pid
+            },
+            |&other| process_hash(&entries[other]),
         );
         match found {
             Entry::Occupied(mut first) => {
@@ -254,12 +282,11 @@ impl Processes {
     }
 
     pub(super) fn remove(&mut self, handle: Handle, entries: &mut Entries) {
-        let pid = entries[handle].pid;
+        let hash = process_hash(&entries[handle]);
         let links = unlink(entries, PROCESS, handle);
         if links.before.some().is_some() {
             return;
         }
-        let hash = self.hasher.pid(pid);
         if let Ok(mut first) = self.firsts.find_entry(hash, |&first| first == handle) {
             match links.after.some() {
                 Some(after) => *first.get_mut() = after,
@@ -272,7 +299,7 @@ impl Processes {
 
     pub(super) fn rename(&mut self, from: Handle, to: Handle, entries: &mut Entries) {
         if rename(entries, PROCESS, to) {
-            let hash = self.hasher.pid(entries[to].pid);
+            let hash = process_hash(&entries[to]);
             if let Some(first) = self.firsts.find_mut(hash, |&first| first == from) {
                 *first = to;
             }
@@ -280,17 +307,21 @@ impl Processes {
     }
 
     /// The entries of `pid`.
-    pub(super) fn of(&self, pid: Pid, entries: &Entries) -> impl Iterator<Item = Handle> {
-        std::iter::successors(self.first(pid, entries), |&handle| {
+    pub(super) fn of(
+        &self,
+        pid: Pid,
+        entries: &Entries,
+        topics: &Topics,
+    ) -> impl Iterator<Item = Handle> {
+        std::iter::successors(self.first(pid, entries, topics), |&handle| {
             entries[handle].process.after.some()
         })
     }
 
     pub(super) fn shrink(&mut self, entries: &Entries) {
         if self.firsts.len() * 8 < self.firsts.capacity() {
-            let hasher = &self.hasher;
             self.firsts.shrink_to(self.firsts.len() * 2, |&handle| {
-                hasher.pid(entries[handle].pid)
+                process_hash(&entries[handle])
             });
         }
     }

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 
 use foldhash::fast::FixedState;
 
+use super::entries::ReplicaIndex;
 use crate::entry::{Key, Pid};
 
 /// Hashes never reach an output, so a random seed does no harm to determinism, and keeps clients
@@ -27,16 +28,18 @@ impl Hasher {
         hasher.finish() as u32
     }
 
-    /// Of one member of a group whose hash is `group`.
-    pub(super) fn member(&self, group: u32, replica: u16, pid: Pid) -> u64 {
+    /// Of a process; the lowest bit is left to [`Slot`](super::entries::Slot).
+    pub(super) fn process(&self, replica: ReplicaIndex, pid: Pid) -> u32 {
         let mut hasher = self.0.build_hasher();
-        hasher.write_u64(u64::from(group) << 16 | u64::from(replica));
+        hasher.write_u64(u64::from(replica.0));
         hasher.write_u64(pid.0);
-        hasher.finish()
+        hasher.finish() as u32 & !1
     }
 
-    pub(super) fn pid(&self, pid: Pid) -> u64 {
-        self.0.hash_one(pid.0)
+    /// Of one member of a group.
+    pub(super) fn member(group: u32, process: u32) -> u64 {
+        let both = u64::from(group) << 32 | u64::from(process);
+        (both ^ both >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// The 64 bits that a table wants of the 32 that an entry keeps.

@@ -7,6 +7,7 @@ use super::entries::{Handle, ReplicaIndex};
 use super::groups::chain;
 use super::replicas::Status;
 use super::topics::{Record, Topic};
+use super::warm;
 use crate::clock::ReplicaId;
 use crate::entry::{Entry, Key, Pid};
 
@@ -58,14 +59,18 @@ impl Set {
             })
             .into_iter()
             .flat_map(|first| chain(&self.entries, first))
-            .filter(|&handle| self.is_listed(self.entries[handle].replica()))
-            .map(|handle| self.entry(handle))
+            .map(|handle| self.record(handle))
+            .filter(|record| self.is_listed(record.replica()))
+            .map(|record| {
+                let topic = self.entries[record.handle].topic;
+                self.lend(&self.topics.of(topic).name, record)
+            })
     }
 
     /// The entries of a process of this replica, in no order that means anything.
     pub fn list_pid(&self, pid: Pid) -> impl Iterator<Item = Entry<'_>> {
         self.processes
-            .of(pid, &self.entries)
+            .of(pid, &self.entries, &self.topics)
             .map(|handle| self.entry(handle))
     }
 
@@ -101,7 +106,7 @@ impl Set {
                     next = Some(PageCursor(at + 1));
                     break;
                 }
-                if self.is_listed(record.replica) {
+                if self.is_listed(record.replica()) {
                     entries.push(self.lend(&topic.name, record));
                 }
             }
@@ -151,22 +156,25 @@ impl Set {
     }
 
     fn lend<'a>(&'a self, topic: &'a Arc<str>, record: &'a Record) -> Entry<'a> {
-        let slot = &self.entries[record.handle];
+        let (key, meta) = record.key_and_meta();
         Entry {
             topic,
-            pid: slot.pid,
-            key: record.key(),
-            meta: record.meta(),
-            replica: &self.at(record.replica).id,
-            counter: slot.counter(),
+            pid: record.pid,
+            key,
+            meta,
+            replica: &self.at(record.replica()).id,
+            counter: record.counter(),
         }
     }
 
     fn lend_all<'a>(&'a self, topic: &'a Topic) -> impl Iterator<Item = Entry<'a>> {
-        topic
-            .records
-            .iter()
-            .filter(|record| self.is_listed(record.replica))
-            .map(|record| self.lend(&topic.name, record))
+        let records = &topic.records;
+        records.iter().enumerate().filter_map(move |(at, record)| {
+            if at % warm::RECORDS == 0 {
+                warm::texts(&records[at..]);
+            }
+            self.is_listed(record.replica())
+                .then(|| self.lend(&topic.name, record))
+        })
     }
 }

@@ -1,8 +1,10 @@
 //! Merging a delta.
 
-use super::entries::{Handle, ReplicaIndex, Slot};
+use super::entries::{Handle, ReplicaIndex};
 use super::limits::TooLong;
 use super::replicas::Replica;
+use super::topics::Record;
+use super::warm;
 use super::{OWN, Set};
 use crate::clock::{Dot, ReplicaId};
 use crate::cloud::Cloud;
@@ -195,9 +197,14 @@ impl Set {
             }
             present.take(interval, |counter, handle| leaving.push((counter, handle)));
         }
-        for (counter, handle) in leaving {
-            diff.leaves.push(self.detach(handle));
-            self.observe(merge.index, counter);
+        for leaving in leaving.chunks(warm::CHANGES) {
+            if self.entries.len() >= warm::WORTH {
+                warm::leaving(leaving, &self.entries, &self.topics, &self.groups);
+            }
+            for &(counter, handle) in leaving {
+                diff.leaves.push(self.detach(handle));
+                self.observe(merge.index, counter);
+            }
         }
     }
 
@@ -248,12 +255,13 @@ impl Set {
                 .member((first, key), process, &self.entries, &self.topics)
         });
         let Some(existing) = existing else {
-            let slot = Slot::new(value.pid, index, value.counter, topic);
-            let handle = self.attach(slot, (text.into(), value.key), hash, first);
+            let payload = (text.into(), value.key);
+            let record = Record::new(payload, value.pid, (index, value.counter));
+            let handle = self.attach((topic, hash), record, first);
             diff.joins.push(handle);
             return;
         };
-        let present = self.entries[existing].counter();
+        let present = self.record(existing).counter();
         if present > value.counter {
             self.at_mut(index).saw(value.counter);
         } else {

@@ -6,33 +6,66 @@ use hashbrown::HashTable;
 
 use super::entries::{Entries, Handle, ReplicaIndex};
 use super::hash::Hasher;
-use crate::entry::{Key, KeyTag, Payload};
+use crate::clock::MAX_COUNTER;
+use crate::entry::{Key, KeyTag, Payload, Pid};
 
-/// One presence as a topic lists it (24 bytes and the text).
+/// One presence as a topic lists it (40 bytes and the text).
 pub(super) struct Record {
     // The key followed by the meta.
     text: Box<str>,
+    pub(super) pid: Pid,
+    // 16 bits of replica, 48 of counter.
+    dot: u64,
+    /// Its entry; [`Topics::push`] is told.
     pub(super) handle: Handle,
-    pub(super) replica: ReplicaIndex,
     key: KeyTag,
 }
 
 impl Record {
-    pub(super) fn new(text: Box<str>, key: KeyTag, handle: Handle, replica: ReplicaIndex) -> Self {
+    pub(super) fn new(
+        (text, key): (Box<str>, KeyTag),
+        pid: Pid,
+        (replica, counter): (ReplicaIndex, u64),
+    ) -> Self {
+        debug_assert!(counter <= MAX_COUNTER);
         Self {
             text,
-            handle,
-            replica,
+            pid,
+            dot: u64::from(replica.0) << 48 | counter,
+            handle: Handle::NONE,
             key,
         }
     }
 
-    pub(super) fn key(&self) -> Key<'_> {
-        Key::of(&self.text[..self.key.len()], self.key.is_integer())
+    pub(super) fn replica(&self) -> ReplicaIndex {
+        ReplicaIndex((self.dot >> 48) as u16)
     }
 
-    pub(super) fn meta(&self) -> &str {
-        &self.text[self.key.len()..]
+    pub(super) fn counter(&self) -> u64 {
+        self.dot & MAX_COUNTER
+    }
+
+    /// Whether this is a presence of `pid` of `replica`.
+    pub(super) fn is_of(&self, replica: ReplicaIndex, pid: Pid) -> bool {
+        self.pid == pid && self.replica() == replica
+    }
+
+    pub(super) fn key(&self) -> Key<'_> {
+        self.key_and_meta().0
+    }
+
+    pub(super) fn key_and_meta(&self) -> (Key<'_>, &str) {
+        let (key, meta) = self.text.split_at(self.key.len());
+        (Key::of(key, self.key.is_integer()), meta)
+    }
+
+    /// Reads both ends of the text, see [`super::warm`].
+    pub(super) fn touch(&self) -> u8 {
+        match self.text.as_bytes() {
+            [first, .., last] => first ^ last,
+            [only] => *only,
+            [] => 0,
+        }
     }
 
     pub(super) fn into_payload(self) -> Payload {
@@ -111,10 +144,12 @@ impl Topics {
         id
     }
 
-    /// Adds a record and notes its place in its entry.
-    pub(super) fn push(&mut self, id: u32, record: Record, entries: &mut Entries) {
-        let records = &mut self.of_mut(id).records;
-        entries[record.handle].position = records.len() as u32;
+    /// Adds the record of an entry, and notes its place there.
+    pub(super) fn push(&mut self, handle: Handle, mut record: Record, entries: &mut Entries) {
+        let slot = &mut entries[handle];
+        let records = &mut self.of_mut(slot.topic).records;
+        slot.position = records.len() as u32;
+        record.handle = handle;
         records.push(record);
     }
 
@@ -162,8 +197,14 @@ impl Topics {
     }
 
     /// Replaces the record of an entry, which keeps its place, and hands out the earlier one.
-    pub(super) fn replace(&mut self, record: Record, entries: &Entries) -> (Arc<str>, Record) {
-        let slot = &entries[record.handle];
+    pub(super) fn replace(
+        &mut self,
+        handle: Handle,
+        mut record: Record,
+        entries: &Entries,
+    ) -> (Arc<str>, Record) {
+        record.handle = handle;
+        let slot = &entries[handle];
         let topic = self.of_mut(slot.topic);
         let place = &mut topic.records[slot.position as usize];
         (Arc::clone(&topic.name), std::mem::replace(place, record))

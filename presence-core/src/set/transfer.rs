@@ -236,8 +236,8 @@ impl Set {
             }
             let slot = &self.entries[handle];
             let topic = self.topics.of(slot.topic);
-            let text = topic.records[slot.position as usize].text();
-            builder.value(counter, slot.pid, &topic.name, text);
+            let record = &topic.records[slot.position as usize];
+            builder.value(counter, record.pid, &topic.name, record.text());
         }
         None
     }
