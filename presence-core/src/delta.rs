@@ -329,3 +329,157 @@ impl Builder {
         self.delta
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> ReplicaId {
+        ReplicaId::new(name, 1)
+    }
+
+    /// Two replicas, two values of the one and a gap of gone dots of each.
+    fn sound() -> Delta {
+        let mut builder = Builder::new(1);
+        let (s, t) = (Arc::from("s"), Arc::from("t"));
+        let key = KeyTag::of(Key::Text("k"));
+        builder.part(id("a"), 9, false);
+        builder.gone(Interval { first: 1, last: 3 });
+        builder.value(4, Pid(1), &s, ("k{}", key));
+        builder.value(6, Pid(2), &t, ("k{\"ü\":1}", key));
+        builder.part(id("b"), 5, true);
+        builder.gone(Interval { first: 5, last: 5 });
+        builder.part(id("c"), 7, false);
+        builder.finish()
+    }
+
+    #[test]
+    fn parts_that_say_nothing_are_left_out() {
+        let delta = sound();
+        assert_eq!(delta.validate(), Ok(()));
+        let ranges: Vec<_> = delta.ranges().collect();
+        assert_eq!(ranges, [(&id("a"), 9), (&id("b"), 5)]);
+        let gone: Vec<_> = delta.gone().map(|(_, gone)| gone.dots()).collect();
+        assert_eq!(gone, [3, 1]);
+        assert_eq!(delta.size(), 4);
+        assert!(!delta.is_empty());
+        let metas: Vec<_> = delta.values().map(|entry| entry.meta).collect();
+        assert_eq!(metas, ["{}", "{\"ü\":1}"]);
+        let topics: Vec<_> = delta.values().map(|entry| &**entry.topic).collect();
+        assert_eq!(topics, ["s", "t"]);
+        assert!(Builder::new(1).finish().is_empty());
+    }
+
+    #[test]
+    fn debug_tells_parts_gone_dots_and_values() {
+        assert_eq!(
+            format!("{:?}", sound()),
+            "{a#1 ..=9: gone [1..=3] values [\"s\" \"k\" of Pid(1): {} (a#1@4), \
+             \"t\" \"k\" of Pid(2): {\"ü\":1} (a#1@6)], b#1 closing ..=5: gone [5] values []}"
+        );
+    }
+
+    #[test]
+    fn replicas_are_named_once_and_in_order() {
+        let replica = id("a");
+        let mut delta = sound();
+        delta.parts.swap(0, 1);
+        let order = DeltaError::ReplicaOrder { part: 1, replica };
+        assert_eq!(delta.validate(), Err(order.clone()));
+        assert_eq!(
+            order.to_string(),
+            "part 1 names a#1, which does not follow the replica before it"
+        );
+        let mut delta = sound();
+        delta.parts[1].replica = id("a");
+        assert_eq!(delta.validate(), Err(order));
+    }
+
+    #[test]
+    fn counters_are_within_their_bounds() {
+        let refused = |change: fn(&mut Delta), counter| {
+            let mut delta = sound();
+            change(&mut delta);
+            let replica = id("a");
+            let error = DeltaError::Counter { replica, counter };
+            assert_eq!(delta.validate(), Err(error));
+        };
+        refused(|d| d.parts[0].gone.insert(0), 0);
+        refused(|d| d.parts[0].gone.insert(MAX_COUNTER + 1), MAX_COUNTER + 1);
+        refused(|d| d.parts[0].through = MAX_COUNTER + 1, MAX_COUNTER + 1);
+        refused(|d| d.parts[0].values[0].counter = 0, 0);
+        refused(
+            |d| d.parts[0].values[1].counter = MAX_COUNTER + 1,
+            MAX_COUNTER + 1,
+        );
+        let mut delta = sound();
+        delta.parts[0].through = MAX_COUNTER;
+        delta.parts[0].gone.insert(MAX_COUNTER);
+        delta.parts[0].values[1].counter = MAX_COUNTER - 1;
+        assert_eq!(delta.validate(), Ok(()));
+        delta.parts[0].through = 0;
+        assert_eq!(
+            delta.validate(),
+            Ok(()),
+            "nothing need be seen without a gap"
+        );
+        let (replica, counter) = (id("a"), 0);
+        assert_eq!(
+            DeltaError::Counter { replica, counter }.to_string(),
+            "the counter 0 of a#1 is not in 1..=281474976710655"
+        );
+    }
+
+    #[test]
+    fn values_come_in_order_and_are_not_gone() {
+        let replica = id("a");
+        for counter in [4, 3] {
+            let mut delta = sound();
+            delta.parts[0].gone = Cloud::new();
+            delta.parts[0].values[1].counter = counter;
+            let replica = replica.clone();
+            let error = DeltaError::ValueOrder { replica, counter };
+            assert_eq!(delta.validate(), Err(error));
+        }
+        let mut delta = sound();
+        delta.parts[0].gone.insert(6);
+        let counter = 6;
+        let error = DeltaError::ValueGone { replica, counter };
+        assert_eq!(delta.validate(), Err(error.clone()));
+        assert_eq!(error.to_string(), "value 6 of a#1 is also said to be gone");
+    }
+
+    #[test]
+    fn values_are_in_topics_that_are_listed() {
+        let mut delta = sound();
+        delta.parts[0].values[1].topic = 2;
+        let error = DeltaError::Topic {
+            replica: id("a"),
+            counter: 6,
+            topic: 2,
+            topics: 2,
+        };
+        assert_eq!(delta.validate(), Err(error.clone()));
+        assert_eq!(error.to_string(), "value 6 of a#1 is in topic 2 of 2");
+    }
+
+    #[test]
+    fn keys_and_metas_lie_in_the_text_and_end_between_characters() {
+        let refused = |change: fn(&mut Value)| {
+            let mut delta = sound();
+            change(&mut delta.parts[0].values[1]);
+            let (replica, counter) = (id("a"), 6);
+            assert_eq!(delta.validate(), Err(DeltaError::Text { replica, counter }));
+        };
+        refused(|value| value.len += 1);
+        refused(|value| value.start += 1);
+        refused(|value| value.start = usize::MAX);
+        refused(|value| value.len = u32::MAX);
+        refused(|value| value.key = KeyTag::of(Key::Text("four")));
+        refused(|value| value.key = KeyTag::of(Key::Text("longer than it all")));
+        let mut delta = sound();
+        let value = &mut delta.parts[0].values[1];
+        value.key = KeyTag::of(Key::Integer("thr"));
+        assert_eq!(delta.validate(), Ok(()));
+    }
+}

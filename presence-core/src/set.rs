@@ -234,7 +234,10 @@ impl Set {
         let mut builder = Builder::new(self.hash_seed);
         for (replica, mut counters) in observed {
             let through = self.counter(&replica).unwrap_or(0);
-            builder.part(replica.clone(), through, false);
+            // Past the start of the log every gone dot is named, also what was updated into dots that
+            // only earlier deltas told.
+            let closing = replica == own && self.told < self.removals_from;
+            builder.part(replica.clone(), through, closing);
             if replica == own {
                 self.tell_own_since(self.told, &mut builder);
                 continue;
@@ -411,5 +414,104 @@ impl std::fmt::Debug for Set {
             .field("clocks", &self.clocks())
             .field("entries", &entries)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> ReplicaId {
+        ReplicaId::new(name, 1)
+    }
+
+    /// A set that has made all but `left` of its changes, and a peer.
+    fn near_the_end(left: u64) -> [Set; 2] {
+        let [mut a, mut b] = ["a", "b"].map(|name| Set::new(id(name), Limits::default(), 1));
+        a.own_mut().context = MAX_COUNTER - left;
+        a.told = MAX_COUNTER - left;
+        b.up(&id("a")).unwrap();
+        [a, b]
+    }
+
+    #[test]
+    fn every_entry_keeps_the_counter_that_its_leave_takes() {
+        let [mut a, mut b] = near_the_end(4);
+        let topic = Arc::from("t");
+        a.join(&topic, Pid(1), "k".into(), "{}").unwrap();
+        a.join(&topic, Pid(2), "k".into(), "{}").unwrap();
+        let joined = a.join(&topic, Pid(3), "k".into(), "{}");
+        assert_eq!(joined, Err(JoinError::Exhausted));
+        let updated = a.update("t", Pid(1), "k".into(), "{\"v\":2}");
+        assert_eq!(updated.map(|_| ()), Err(UpdateError::Exhausted));
+        assert_eq!(a.counter(&id("a")), Some(MAX_COUNTER - 2));
+        assert_eq!(a.list("t").filter(|entry| entry.meta == "{}").count(), 2);
+        let joins = a.take_delta();
+        assert_eq!(a.leave_pid(Pid(2)).len(), 1);
+        assert!(a.leave("t", Pid(1), "k".into()).is_some());
+        assert_eq!(a.counter(&id("a")), Some(MAX_COUNTER));
+        let leaves = a.take_delta();
+        // A peer follows to the very end.
+        let mut diff = Diff::new();
+        b.merge(&joins, &mut diff).unwrap();
+        assert_eq!(diff.joins.len(), 2);
+        b.merge(&leaves, &mut diff).unwrap();
+        assert_eq!(diff.leaves.len(), 2);
+        b.merge(&a.extract(&id("b"), &b.clocks()), &mut diff)
+            .unwrap();
+        assert_eq!(b.counter(&id("a")), Some(MAX_COUNTER));
+        assert!(b.cloud(&id("a")).unwrap().is_empty());
+        b.merge(&leaves, &mut diff).unwrap();
+        assert!(b.is_empty() && diff.leaves.is_empty());
+        assert!(a.answer(&id("b"), &b.clocks()).is_empty());
+    }
+
+    #[test]
+    fn an_update_needs_two_counters_and_leaves_one_for_the_leave() {
+        let [mut a, _] = near_the_end(4);
+        let topic = Arc::from("t");
+        a.join(&topic, Pid(1), "k".into(), "{}").unwrap();
+        a.update("t", Pid(1), "k".into(), "{\"v\":2}").unwrap();
+        let updated = a.update("t", Pid(1), "k".into(), "{\"v\":3}");
+        assert_eq!(updated.map(|_| ()), Err(UpdateError::Exhausted));
+        assert!(a.leave("t", Pid(1), "k".into()).is_some());
+        assert_eq!(a.counter(&id("a")), Some(MAX_COUNTER));
+        assert_eq!(
+            a.join(&topic, Pid(1), "k".into(), "{}"),
+            Err(JoinError::Exhausted)
+        );
+    }
+
+    #[test]
+    fn the_log_of_leaves_keeps_within_its_limit() {
+        let limits = Limits {
+            removal_log: 3,
+            ..Limits::default()
+        };
+        let mut a = Set::new(id("a"), limits, 1);
+        let topic = Arc::from("t");
+        for pid in 0..5 {
+            a.join(&topic, Pid(pid), "k".into(), "{}").unwrap();
+        }
+        for (pid, forgotten) in [(0, 0), (1, 0), (2, 0), (3, 6), (4, 7)] {
+            a.leave("t", Pid(pid), "k".into()).unwrap();
+            assert_eq!(a.removals_from, forgotten);
+            assert!(a.removals.len() <= 3);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_is_removed_while_down_is_not_counted_as_down() {
+        let [mut a, _] = near_the_end(9);
+        a.up(&id("b")).unwrap();
+        a.up(&id("c")).unwrap();
+        a.down(&id("b"));
+        a.down(&id("c"));
+        assert_eq!(a.down, 2);
+        a.remove(&id("b"));
+        assert_eq!(a.down, 1);
+        a.up(&id("c")).unwrap();
+        a.remove(&id("c"));
+        assert_eq!(a.down, 0);
     }
 }

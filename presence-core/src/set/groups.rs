@@ -326,3 +326,194 @@ impl Processes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::ReplicaId;
+    use crate::set::{Diff, Limits, Set};
+
+    const SEED: u64 = 7;
+
+    /// Two keys of the topics with these ids whose hashes are equal.
+    fn colliding(topics: [u32; 2]) -> [String; 2] {
+        let hasher = Hasher::new(SEED);
+        let mut seen = BTreeMap::new();
+        for n in 0..1_000_000_u32 {
+            let key = format!("key {n}");
+            let hash = hasher.key(topics[0], Key::Text(&key));
+            seen.entry(hash).or_insert(key);
+            let other = format!("other {n}");
+            let hash = hasher.key(topics[1], Key::Text(&other));
+            if let Some(key) = seen.get(&hash) {
+                return [key.clone(), other];
+            }
+        }
+        panic!("no two of a million pairs of 32 bits are equal");
+    }
+
+    /// Two pids of the set's own replica whose hashes are equal.
+    fn colliding_pids() -> [Pid; 2] {
+        let hasher = Hasher::new(SEED);
+        let mut seen = BTreeMap::new();
+        let pair = (0..1_000_000).find_map(|n| {
+            let earlier = seen.insert(hasher.process(OWN, Pid(n)), Pid(n));
+            earlier.map(|earlier| [earlier, Pid(n)])
+        });
+        pair.expect("two of a million numbers of 31 bits are equal")
+    }
+
+    fn id(name: &str) -> ReplicaId {
+        ReplicaId::new(name, 1)
+    }
+
+    fn keep_apart(places: [(&str, &str); 2]) {
+        let mut a = Set::new(id("a"), Limits::default(), SEED);
+        let mut b = Set::new(id("b"), Limits::default(), SEED);
+        b.up(&id("a")).unwrap();
+        let topics = ["first", "second"].map(Arc::<str>::from);
+        for topic in &topics {
+            for set in [&mut a, &mut b] {
+                set.join(topic, Pid(0), "fix".into(), "{}").unwrap();
+            }
+        }
+        let topic = |name: &str| topics.iter().find(|topic| ***topic == *name).unwrap();
+        let count = |set: &Set, (name, key): (&str, &str)| set.list_key(name, key.into()).count();
+        // Few of each, then more than a walk is worth.
+        for pid in 1..=40 {
+            for (name, key) in places {
+                assert!(a.find(name, Pid(pid), key.into()).is_none());
+                a.join(topic(name), Pid(pid), key.into(), "{}").unwrap();
+                assert_eq!(count(&a, (name, key)) as u64, pid);
+            }
+            b.merge(&a.take_delta(), &mut Diff::new()).unwrap();
+        }
+        for pid in 1..=40 {
+            let [(name, key), other] = places;
+            let found = a.find(name, Pid(pid), key.into()).unwrap();
+            assert_eq!((&**found.topic, found.key), (name, Key::Text(key)));
+            a.update(name, Pid(pid), key.into(), "{\"v\":2}").unwrap();
+            assert_eq!(
+                a.find(other.0, Pid(pid), other.1.into()).unwrap().meta,
+                "{}"
+            );
+            b.merge(&a.take_delta(), &mut Diff::new()).unwrap();
+            let left = a.leave(name, Pid(pid), key.into()).unwrap();
+            assert_eq!(left.entry().key, Key::Text(key));
+            assert!(a.leave(name, Pid(pid), key.into()).is_none());
+            b.merge(&a.take_delta(), &mut Diff::new()).unwrap();
+            for set in [&a, &b] {
+                assert_eq!(count(set, places[0]) as u64, 40 - pid);
+                assert_eq!(count(set, other), 40);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_one_topic_whose_hashes_collide_stay_apart() {
+        let [one, two] = colliding([0, 0]);
+        keep_apart([("first", &one), ("first", &two)]);
+        keep_apart([("first", &two), ("first", &one)]);
+    }
+
+    #[test]
+    fn keys_of_two_topics_whose_hashes_collide_stay_apart() {
+        let [one, two] = colliding([0, 1]);
+        keep_apart([("first", &one), ("second", &two)]);
+        keep_apart([("second", &two), ("first", &one)]);
+    }
+
+    #[test]
+    fn pids_whose_hashes_collide_stay_apart() {
+        let [one, two] = colliding_pids();
+        // Alone, and in a crowd.
+        for others in [0, 40] {
+            let mut set = Set::new(id("a"), Limits::default(), SEED);
+            let topic = Arc::from("t");
+            for n in 0..others {
+                let pid = Pid(2_000_000 + n);
+                set.join(&topic, pid, "k".into(), "{}").unwrap();
+            }
+            for (pid, meta) in [(one, "{\"v\":1}"), (two, "{\"v\":2}")] {
+                assert!(set.find("t", pid, "k".into()).is_none());
+                assert_eq!(set.list_pid(pid).count(), 0);
+                set.join(&topic, pid, "k".into(), meta).unwrap();
+                set.join(&topic, pid, "l".into(), meta).unwrap();
+                assert_eq!(set.find("t", pid, "k".into()).unwrap().meta, meta);
+                assert!(set.list_pid(pid).all(|entry| entry.meta == meta));
+                assert_eq!(set.list_pid(pid).count(), 2);
+            }
+            let left = set.leave("t", one, "k".into()).unwrap();
+            assert_eq!(left.entry().pid, one);
+            assert!(set.leave("t", one, "k".into()).is_none());
+            assert_eq!(set.leave_pid(one).len(), 1);
+            assert!(set.leave_pid(one).is_empty());
+            assert_eq!(set.list_pid(two).count(), 2);
+            assert_eq!(set.leave_pid(two).len(), 2);
+            assert_eq!(set.len() as u64, others);
+        }
+    }
+
+    #[test]
+    fn only_a_group_that_has_outgrown_a_walk_is_crowded() {
+        let mut set = Set::new(id("a"), Limits::default(), SEED);
+        let topic = Arc::from("t");
+        for pid in 0..=CROWD as u64 {
+            let crowds = set.groups.crowds.len();
+            assert_eq!(crowds, 0, "with {pid} entries");
+            set.join(&topic, Pid(pid), "k".into(), "{}").unwrap();
+        }
+        assert_eq!(set.groups.crowds.len(), CROWD + 1);
+        set.join(&topic, Pid(99), "k".into(), "{}").unwrap();
+        assert_eq!(set.groups.crowds.len(), CROWD + 2);
+        for pid in (0..=CROWD as u64).chain([99]) {
+            set.leave("t", Pid(pid), "k".into()).unwrap();
+        }
+        assert_eq!((set.groups.crowds.len(), set.groups.firsts.len()), (0, 0));
+        assert_eq!(set.processes.firsts.len(), 0);
+    }
+
+    #[test]
+    fn tables_shrink_with_what_they_hold() {
+        let mut set = Set::new(id("a"), Limits::default(), SEED);
+        let topic = Arc::from("t");
+        let key = |pid: u64| {
+            if pid.is_multiple_of(2) {
+                "k".to_owned()
+            } else {
+                pid.to_string()
+            }
+        };
+        for pid in 0..4000 {
+            set.join(&topic, Pid(pid), (&*key(pid)).into(), "{}")
+                .unwrap();
+        }
+        let room = |set: &Set| {
+            let groups = &set.groups;
+            let tables = [&groups.firsts, &groups.crowds, &set.processes.firsts];
+            tables.map(HashTable::capacity)
+        };
+        let before = room(&set);
+        set.compact();
+        assert_eq!(room(&set), before, "what is full keeps its room");
+        for pid in 0..3960 {
+            set.leave("t", Pid(pid), (&*key(pid)).into()).unwrap();
+        }
+        set.compact();
+        assert!(
+            room(&set).iter().all(|room| *room < 200),
+            "{:?}",
+            room(&set)
+        );
+        for pid in 3960..4000 {
+            let key = key(pid);
+            assert!(set.find("t", Pid(pid), (&*key).into()).is_some());
+            assert_eq!(set.list_pid(Pid(pid)).count(), 1);
+            set.leave("t", Pid(pid), (&*key).into()).unwrap();
+        }
+        assert!(set.is_empty());
+    }
+}

@@ -289,3 +289,112 @@ impl Set {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cloud::Interval;
+    use crate::delta::Builder;
+    use crate::entry::{KeyTag, Pid};
+    use crate::set::Limits;
+
+    fn id(name: &str) -> ReplicaId {
+        ReplicaId::new(name, 1)
+    }
+
+    fn listener(limits: Limits) -> Set {
+        let mut set = Set::new(id("z"), limits, 1);
+        set.up(&id("a")).unwrap();
+        set
+    }
+
+    /// Values of these counters and pids under one key, and gone dots.
+    fn delta(values: &[(u64, u64)], gone: &[(u64, u64)]) -> Delta {
+        let mut builder = Builder::new(1);
+        builder.part(id("a"), 0, false);
+        for &(first, last) in gone {
+            builder.gone(Interval { first, last });
+        }
+        let topic = Arc::from("t");
+        for &(counter, pid) in values {
+            let key = KeyTag::of(Key::Text("k"));
+            builder.value(counter, Pid(pid), &topic, ("k{}", key));
+        }
+        builder.finish()
+    }
+
+    fn merge(set: &mut Set, delta: &Delta) -> (Vec<u64>, Vec<u64>) {
+        let mut diff = Diff::new();
+        set.merge(delta, &mut diff).unwrap();
+        let joins = diff.joins.iter().map(|&handle| set.entry(handle).counter);
+        let leaves = diff.leaves.iter().map(|left| left.entry().counter);
+        (joins.collect(), leaves.collect())
+    }
+
+    /// No set tells two values of one presence at once, but a peer of another make might.
+    #[test]
+    fn of_two_dots_of_one_presence_in_one_delta_the_older_never_joins() {
+        let mut set = listener(Limits::default());
+        let both = delta(&[(2, 7), (4, 7)], &[]);
+        assert_eq!(merge(&mut set, &both), (vec![4], vec![]));
+        let cloud = set.cloud(&id("a")).unwrap();
+        assert!(cloud.contains(2) && !cloud.contains(3));
+        assert_eq!(merge(&mut set, &both), (vec![], vec![]));
+        assert_eq!(
+            merge(&mut set, &delta(&[(1, 8)], &[(3, 3)])),
+            (vec![1], vec![])
+        );
+        assert_eq!(set.counter(&id("a")), Some(4));
+    }
+
+    #[test]
+    fn a_dot_that_was_gone_before_its_value_came_never_joins() {
+        let mut set = listener(Limits::default());
+        assert_eq!(
+            merge(&mut set, &delta(&[], &[(2, 3), (5, 5)])),
+            (vec![], vec![])
+        );
+        let late = delta(&[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)], &[]);
+        assert_eq!(merge(&mut set, &late), (vec![6, 4, 1], vec![]));
+        assert_eq!(set.counter(&id("a")), Some(6));
+        assert!(set.cloud(&id("a")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn leaves_reach_over_gaps_and_beyond_the_last_that_is_present() {
+        let mut set = listener(Limits::default());
+        merge(&mut set, &delta(&[(1, 1), (3, 3), (130, 2), (300, 4)], &[]));
+        let gone = delta(&[], &[(2, 3), (100, 200), (300, 400), (500, 500)]);
+        assert_eq!(merge(&mut set, &gone), (vec![], vec![3, 130, 300]));
+        assert_eq!(set.counter(&id("a")), Some(3));
+        let ahead: Vec<_> = set.cloud(&id("a")).unwrap().intervals().to_vec();
+        let pairs: Vec<_> = ahead.iter().map(|i| (i.first, i.last)).collect();
+        assert_eq!(pairs, [(100, 200), (300, 400), (500, 500)]);
+        assert_eq!(set.count("t"), 1);
+    }
+
+    #[test]
+    fn the_limit_of_the_cloud_counts_what_lies_beyond_the_new_context_only() {
+        let limits = Limits {
+            cloud_intervals: 3,
+            ..Limits::default()
+        };
+        let mut set = listener(limits);
+        merge(&mut set, &delta(&[(9, 1)], &[(4, 4), (6, 6)]));
+        let mut diff = Diff::new();
+        let refused = set.merge(&delta(&[(11, 2)], &[(13, 13)]), &mut diff);
+        let error = MergeError::Cloud {
+            replica: id("a"),
+            intervals: 4,
+            max: 3,
+        };
+        assert_eq!(refused, Err(error));
+        // Up to 6 is known with it, and no longer counts.
+        merge(&mut set, &delta(&[(5, 2), (11, 3)], &[(1, 3), (13, 13)]));
+        assert_eq!(set.counter(&id("a")), Some(6));
+        merge(&mut set, &delta(&[], &[(7, 8), (10, 10), (12, 12)]));
+        assert_eq!(set.counter(&id("a")), Some(13));
+    }
+}

@@ -245,3 +245,112 @@ impl Topics {
 }
 
 const LIVE_TOPIC: &str = "an entry's topic is present as long as the entry is";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::clock::ReplicaId;
+    use crate::entry::Pid;
+    use crate::set::{Limits, Set};
+
+    const SEED: u64 = 7;
+
+    fn set() -> Set {
+        Set::new(ReplicaId::new("a", 1), Limits::default(), SEED)
+    }
+
+    #[test]
+    fn topics_whose_hashes_collide_stay_apart() {
+        let hasher = Hasher::new(SEED);
+        let mut seen = BTreeMap::new();
+        let pair = (0..1_000_000_u32).find_map(|n| {
+            let name = format!("topic {n}");
+            let earlier = seen.insert(hasher.topic(&name), name.clone());
+            earlier.map(|earlier| [earlier, name].map(Arc::<str>::from))
+        });
+        let pair = pair.unwrap();
+        let mut set = set();
+        for round in 0..2 {
+            for (n, name) in (1..).zip(&pair) {
+                for pid in 0..n {
+                    set.join(name, Pid(pid), "k".into(), "{}").unwrap();
+                }
+            }
+            assert_eq!(pair.each_ref().map(|name| set.count(name)), [1, 2]);
+            assert_eq!(set.topic_count(), 2);
+            // Either may go first.
+            let (first, second) = (&pair[round], &pair[1 - round]);
+            for pid in 0..2 {
+                set.leave(first, Pid(pid), "k".into());
+            }
+            assert_eq!((set.count(first), set.count(second)), (0, 2 - round));
+            assert_eq!(set.topics().collect::<Vec<_>>(), [second]);
+            for pid in 0..2 {
+                set.leave(second, Pid(pid), "k".into());
+            }
+            assert_eq!(set.topic_count(), 0);
+        }
+    }
+
+    #[test]
+    fn an_empty_topic_gives_its_id_back() {
+        let mut set = set();
+        for n in 0..1000 {
+            let name = Arc::from(format!("topic {n}"));
+            set.join(&name, Pid(1), "k".into(), "{}").unwrap();
+            set.leave(&name, Pid(1), "k".into()).unwrap();
+        }
+        assert_eq!((set.topics.topics.len(), set.topics.vacant.len()), (1, 1));
+        set.compact();
+        assert_eq!((set.topics.topics.len(), set.topics.vacant.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_room_for_records_follows_their_number() {
+        let mut set = set();
+        let name = Arc::from("t");
+        for pid in 0..1000 {
+            set.join(&name, Pid(pid), "k".into(), "{}").unwrap();
+        }
+        for pid in 0..996 {
+            set.leave("t", Pid(pid), "k".into()).unwrap();
+            let records = &set.topics.of(0).records;
+            assert!(records.capacity() <= 4 * records.len().max(1));
+            // Not at every leave: half of the room is left for who comes next.
+            assert!(records.capacity() > records.len() || records.len() > 900);
+        }
+        assert_eq!(set.count("t"), 4);
+    }
+
+    #[test]
+    fn the_table_of_topics_shrinks_with_them() {
+        let mut set = set();
+        let name = |n: u64| Arc::<str>::from(format!("topic {n}"));
+        for n in 0..4000 {
+            set.join(&name(n), Pid(n), "k".into(), "{}").unwrap();
+        }
+        let room = |set: &Set| [set.topics.topics.capacity(), set.topics.names.capacity()];
+        let full = room(&set);
+        set.compact();
+        assert_eq!(room(&set), full, "what is full keeps its room");
+        // The last stays until the others are gone, and then lies far out.
+        for n in 40..4000 {
+            set.leave(&name(n), Pid(n), "k".into()).unwrap();
+        }
+        set.compact();
+        assert!(
+            room(&set).iter().all(|room| *room < 200),
+            "{:?}",
+            room(&set)
+        );
+        assert!(set.topics.vacant.iter().all(|&id| id < 40));
+        assert_eq!(set.topics.vacant.len(), 0);
+        for n in 0..80 {
+            set.join(&name(n), Pid(n + 5000), "k".into(), "{}").unwrap();
+            assert_eq!(set.count(&name(n)), if n < 40 { 2 } else { 1 });
+        }
+        assert_eq!(set.topic_count(), 80);
+    }
+}

@@ -79,7 +79,7 @@ impl Set {
     }
 
     /// The next message of an answer, with at most `limit` values (at least one); `None` after the
-    /// last.
+    /// last. A closing part also repeats the values ahead of the context, few as they are.
     ///
     /// An answer that fits one message is one sound delta. A longer one begins with values and ends
     /// with the gone dots in closing parts.
@@ -93,7 +93,8 @@ impl Set {
                 };
                 let mut builder = Builder::new(self.hash_seed);
                 for step in &transfer.steps {
-                    self.tell_step_gone(step, !step.logged, &mut builder);
+                    let closing = !self.is_logged(step);
+                    self.tell_step_gone(step, closing, &mut builder);
                     self.tell_step_values(step, 0, limit, &mut builder);
                 }
                 return Some(builder.finish()).filter(|delta| !delta.is_empty());
@@ -114,7 +115,7 @@ impl Set {
                 .into_iter()
                 .flat_map(|replica| replica.present.from(step.after + 1))
         });
-        values.take(limit + 1).count() <= limit
+        values.take(limit.saturating_add(1)).count() <= limit
     }
 
     fn advance(&self, transfer: &mut Transfer, limit: usize) -> Option<Delta> {
@@ -145,6 +146,11 @@ impl Set {
         let step = transfer.steps.get(at)?;
         transfer.stage = Stage::Gone { step: at + 1 };
         self.tell_step_gone(step, true, &mut builder);
+        // A dot may have been superseded by one ahead of the context, which the range of the closing
+        // part does not reach: without its value the presence would blink.
+        if let Some(replica) = self.known(&step.replica) {
+            self.tell_values(replica, replica.context + 1, usize::MAX, &mut builder);
+        }
         Some(builder.finish())
     }
 
@@ -153,11 +159,16 @@ impl Set {
             return;
         };
         builder.part(step.replica.clone(), replica.context, closing);
-        if step.logged && step.after >= self.removals_from {
+        if self.is_logged(step) {
             self.tell_own_gone_since(step.after, builder);
         } else {
             self.tell_gone(replica, builder);
         }
+    }
+
+    /// Whether the log, which may have moved on since the answer was planned, has what the step needs.
+    fn is_logged(&self, step: &Step) -> bool {
+        step.logged && step.after >= self.removals_from
     }
 
     fn tell_step_values_part(

@@ -1,6 +1,6 @@
 //! Which replicas a set knows and lists.
 
-use presence_core::clock::{Context, ReplicaId};
+use presence_core::clock::{Context, Dot, ReplicaId};
 use presence_core::entry::Pid;
 use presence_core::set::{AdmitError, Diff, Limits, Set, Status};
 
@@ -57,6 +57,8 @@ fn a_replica_that_is_down_keeps_its_entries_and_is_not_listed() {
     leave(&mut a, 1, "k");
     assert_eq!(merge(&mut b, &a.take_delta()), (vec![], vec![1]));
     assert!(listed(&b, "a").is_empty());
+    let told = said(&b.take_delta());
+    assert_eq!(told[&id("a")].dots, [1].into(), "others may list it");
     assert_eq!(b.up(&id("a")), Ok(true));
     assert_eq!(listed(&b, "a"), [2]);
     assert_eq!(b.count("t"), 2);
@@ -277,4 +279,28 @@ fn entries_of_a_replica_come_in_the_order_in_which_they_joined() {
     let pids: Vec<u64> = b.entries_of(&id("a")).map(|entry| entry.pid.0).collect();
     assert_eq!(pids, [5, 9, 1]);
     assert_eq!(b.entries_of(&id("nobody")).count(), 0);
+}
+
+#[test]
+fn a_context_counts_the_replicas_that_it_knows() {
+    let mut context = Context::new();
+    assert!(context.is_empty());
+    assert_eq!(context.len(), 0);
+    context.advance(id("a"), 0);
+    context.advance(id("b"), 3);
+    context.advance(id("b"), 2);
+    assert!(!context.is_empty(), "known with 0 is known");
+    assert_eq!(context.len(), 2);
+    assert_eq!(context.counter(&id("b")), Some(3));
+}
+
+#[test]
+fn a_dot_is_shown_by_its_replica_and_its_counter() {
+    let life = ReplicaId::new("a", 7);
+    assert_eq!((life.name(), life.incarnation()), ("a", 7));
+    let dot = Dot::new(life, 3);
+    assert_eq!(
+        (format!("{dot}"), format!("{dot:?}")),
+        ("a#7@3".to_owned(), "a#7@3".to_owned())
+    );
 }

@@ -182,14 +182,14 @@ impl Many {
 
 #[test]
 fn a_set_that_shrinks_to_a_remainder_goes_on_as_before() {
-    const ALL: u64 = 1500;
+    const ALL: u64 = 1100;
     let mut many = Many::new();
     (0..ALL).for_each(|n| many.join(n));
     many.tell();
     // What remains is spread over the whole, in every topic, key and crowd.
     (0..ALL).filter(|n| n % 11 != 3).for_each(|n| many.leave(n));
     many.tell();
-    assert!(many.set.len() > 100);
+    assert_eq!(many.set.len(), 100);
     // Compacted, it still finds, lists, leaves, updates and joins.
     for n in (0..ALL).filter(|n| n % 22 == 3) {
         many.leave(n);
@@ -288,4 +288,38 @@ fn many_topics_come_and_go() {
         assert_eq!(set.list_key(&name(8), "k".into()).count(), 1);
     }
     assert_eq!(a.list_pid(Pid(77)).count(), 100);
+}
+
+/// So large that what a merge touches is read ahead, and more leaves than are read ahead at once.
+#[test]
+fn a_merge_into_a_large_set_takes_out_what_left_and_nothing_else() {
+    let [mut a, mut b] = sets(["a", "b"]);
+    let name = |pid: u64| topic(&format!("topic {}", pid % 70));
+    for pid in 0..5000 {
+        let key = format!("key {}", pid % 1900);
+        a.join(&name(pid), Pid(pid), (&*key).into(), "{}").unwrap();
+    }
+    merge(&mut b, &a.take_delta());
+    let leaving: Vec<u64> = (0..5000).filter(|pid| pid % 13 == 5).collect();
+    assert!(leaving.len() > 300);
+    for &pid in &leaving {
+        assert_eq!(a.leave_pid(Pid(pid)).len(), 1);
+    }
+    for pid in 6000..6200 {
+        a.join(&name(pid), Pid(pid), "".into(), "").unwrap();
+    }
+    let (joins, leaves) = merge(&mut b, &a.take_delta());
+    assert_eq!((joins.len(), leaves.len()), (200, leaving.len()));
+    let gone = |pid: &u64| leaving.binary_search(pid).is_err();
+    let expected: BTreeSet<u64> = (0..5000).filter(gone).chain(6000..6200).collect();
+    for set in [&a, &b] {
+        let pids: Vec<u64> = set.list_all().map(|entry| entry.pid.0).collect();
+        assert_eq!(pids.len(), expected.len());
+        assert_eq!(pids.into_iter().collect::<BTreeSet<_>>(), expected);
+        let in_topic = set.list("topic 5").count();
+        assert_eq!(
+            in_topic,
+            expected.iter().filter(|pid| **pid % 70 == 5).count()
+        );
+    }
 }

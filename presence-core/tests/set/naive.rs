@@ -167,7 +167,8 @@ impl Naive {
             claims.dots.insert(dot);
         }
         let gone = self.own_gone(self.told);
-        let claims = self.claims(&self.own, gone, self.told, usize::MAX);
+        let mut claims = self.claims(&self.own, gone, self.told, usize::MAX);
+        claims.closing = self.told < self.forgotten;
         message.insert(self.own.clone(), claims);
         self.told = self.own().context();
         telling(message)
@@ -271,7 +272,7 @@ impl Naive {
             for (_, (id, after, logged)) in steps.iter().filter(|(_, step)| known(&step.0)) {
                 let mut claims =
                     self.claims(id, self.step_gone(id, *after, *logged), *after, usize::MAX);
-                claims.closing = !logged;
+                claims.closing = !logged || *after < self.forgotten;
                 values += claims.values.len();
                 message.insert(id.clone(), claims);
             }
@@ -312,7 +313,8 @@ impl Naive {
             transfer.stage = Some(Stage::Gone(step + 1));
             if known(id) {
                 let gone = self.step_gone(id, *after, *logged);
-                let mut claims = self.claims(id, gone, 0, 0);
+                let ahead = self.known[id].context();
+                let mut claims = self.claims(id, gone, ahead, usize::MAX);
                 claims.closing = true;
                 message = telling(Message::from([(id.clone(), claims)]));
                 if !message.is_empty() {

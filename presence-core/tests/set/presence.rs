@@ -192,9 +192,9 @@ pub(crate) fn refused(set: &mut Set, delta: &Delta) -> MergeError {
 /// Tells `to` everything that `from` knows and `to` lacks.
 pub(crate) fn answer(from: &Set, to: &mut Set) -> (Vec<u64>, Vec<u64>) {
     let mut transfer = from.answer(to.replica(), &to.clocks());
-    match from.next_chunk(&mut transfer, 1 << 20) {
+    match from.next_chunk(&mut transfer, usize::MAX) {
         Some(delta) => {
-            assert!(from.next_chunk(&mut transfer, 1 << 20).is_none());
+            assert!(from.next_chunk(&mut transfer, usize::MAX).is_none());
             merge(to, &delta)
         }
         None => Default::default(),

@@ -18,7 +18,7 @@ fn nets() -> impl Strategy<Value = Net> {
 
 /// Answers in chunks from one value on, or whole.
 fn chunk_limits() -> impl Strategy<Value = usize> {
-    prop_oneof![1..6_usize, Just(1 << 20)]
+    prop_oneof![1..6_usize, Just(usize::MAX)]
 }
 
 /// A set that knows every replica of a world and has heard nothing.
@@ -205,7 +205,7 @@ proptest! {
             world.explain(merged)?;
         }
         // Then a whole answer: both have seen the same, and hold the same.
-        let whole = world.ask(from, to, 1 << 20);
+        let whole = world.ask(from, to, usize::MAX);
         world.explain(whole)?;
         let (sender, receiver) = (&world.nodes[from].set, &world.nodes[to].set);
         for (id, _) in sender.replicas().filter(|(id, _)| *id != receiver.replica()) {
@@ -258,7 +258,7 @@ fn a_long_life_of_few_presences_leaves_little_behind() {
         pid: (n % 4) as u8,
         key: (n % 5) as u8,
     };
-    for n in 0..600 {
+    for n in 0..150 {
         let at = 0;
         for op in [
             Op::Join {
@@ -291,11 +291,11 @@ fn a_long_life_of_few_presences_leaves_little_behind() {
                 .unwrap();
         }
     }
-    world.exchange(Net::Full, 1 << 20).unwrap();
+    world.exchange(Net::Full, usize::MAX).unwrap();
     world.agreed().unwrap();
     let owner = world.nodes[0].id.clone();
     let set = &world.nodes[1].set;
     assert!(set.len() < 30, "{} entries", set.len());
-    assert!(set.counter(&owner).unwrap() > 1500);
+    assert!(set.counter(&owner).unwrap() > 350);
     assert!(world.nodes[1].set.extract(&id("z"), &set.clocks()).size() <= 2 * set.len() + 1);
 }

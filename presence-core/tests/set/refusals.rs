@@ -280,6 +280,13 @@ fn own_dots_that_a_peer_invents_are_refused() {
     let mut diff = Diff::new();
     a.merge(&as_far, &mut diff).unwrap();
     assert_eq!((diff.joins.len(), a.len()), (0, 1));
+    // What it says of changes that were made here too is not believed either.
+    let [mut other] = sets(["a"]);
+    join(&mut other, 1, "k");
+    leave(&mut other, 1, "k");
+    join(&mut a, 2, "k");
+    a.merge(&other.take_delta(), &mut diff).unwrap();
+    assert_eq!((diff.leaves.len(), a.len()), (0, 2));
     // With what is sound beside it: all or nothing.
     let mut relay = Set::new(id("c"), Limits::default(), 1);
     relay.up(&id("a")).unwrap();
@@ -287,6 +294,9 @@ fn own_dots_that_a_peer_invents_are_refused() {
     let invented = impostor.extract(&id("c"), &relay.clocks());
     merge(&mut relay, &invented);
     merge(&mut relay, &b.take_delta());
+    a.leave_pid(Pid(1));
+    join(&mut impostor, 5, "k");
+    merge(&mut relay, &impostor.take_delta());
     refused(&mut a, &relay.extract(&id("z"), &relay.clocks()));
     assert_eq!(a.counter(&id("b")), Some(0));
 }

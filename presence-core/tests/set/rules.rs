@@ -3,10 +3,11 @@
 use presence_core::clock::Context;
 use presence_core::delta::Delta;
 use presence_core::entry::{Key, Pid};
-use presence_core::set::{Limits, Set};
+use presence_core::set::{Diff, Limits, Set};
 
 use crate::presence::{
-    answer, cloud, id, join, leave, listed, merge, said, sets, sorted, state, topic, update,
+    answer, cloud, id, join, leave, listed, merge, said, sets, sets_within, sorted, state, topic,
+    update,
 };
 
 #[test]
@@ -161,6 +162,7 @@ fn of_two_dots_of_one_presence_the_higher_counter_wins_whichever_arrives_first()
         assert_eq!(set.list("t").next().unwrap().meta, "{\"v\":2}");
         assert_eq!(set.counter(&id("a")), Some(1), "the older dot is seen");
         assert_eq!(merge(set, &old), (vec![], vec![]), "and stays seen");
+        assert!(!set.has_delta(), "what was superseded did not leave");
     }
 }
 
@@ -188,17 +190,32 @@ fn a_superseded_dot_ahead_of_the_context_stays_seen() {
 }
 
 #[test]
-fn within_one_delta_the_older_of_two_dots_of_one_presence_never_joins() {
-    let [mut a, mut b, mut c] = sets(["a", "b", "c"]);
+fn an_older_dot_that_comes_late_and_ahead_of_the_context_stays_seen() {
+    let [mut a, mut b] = sets(["a", "b"]);
+    join(&mut a, 7, "first");
+    let lost = a.take_delta();
     join(&mut a, 1, "k");
     let old = a.take_delta();
     update(&mut a, 1, "k", "{\"v\":2}");
-    let new = value_alone(&mut a);
-    merge(&mut b, &new);
-    merge(&mut b, &old);
-    // A relay that heard the new one first tells both as one presence.
-    let told = b.extract(&id("c"), &c.clocks());
-    assert_eq!(merge(&mut c, &told), (vec![3], vec![]));
+    let mut transfer = a.answer(&id("b"), &Context::from_iter([(id("a"), 2)]));
+    join(&mut a, 9, "x");
+    let new = a.next_chunk(&mut transfer, 1).unwrap();
+    leave(&mut a, 1, "k");
+    assert_eq!(merge(&mut b, &new), (vec![4], vec![]));
+    assert_eq!(merge(&mut b, &old), (vec![], vec![]));
+    assert_eq!(
+        cloud(&b, "a"),
+        [2],
+        "it was told by none but the late delta"
+    );
+    // The newer one leaves, and the older does not come back in its place.
+    let mut transfer = a.answer(&id("b"), &Context::from_iter([(id("a"), 5)]));
+    let gone = a.next_chunk(&mut transfer, 9).unwrap();
+    assert_eq!(merge(&mut b, &gone), (vec![], vec![4]));
+    assert_eq!(merge(&mut b, &old), (vec![], vec![]));
+    assert_eq!(merge(&mut b, &lost), (vec![1], vec![]));
+    assert_eq!(merge(&mut b, &old), (vec![], vec![]));
+    assert_eq!(listed(&b, "a"), [1]);
 }
 
 #[test]
@@ -360,6 +377,55 @@ fn a_delta_names_the_leaves_that_its_replica_saw_of_others() {
     assert_eq!(c.counter(&id("a")), Some(2));
 }
 
+/// As in the reference: the middle replica can't tell into what the dot was updated. This is the only
+/// way for a presence to be missing between two merges while it is tracked, see
+/// `World::lost_nothing`.
+#[test]
+fn hearsay_of_an_update_hides_the_presence_until_its_own_replica_is_heard() {
+    let [mut a, mut b, mut c] = sets(["a", "b", "c"]);
+    join(&mut a, 1, "k");
+    let joined = a.take_delta();
+    merge(&mut b, &joined);
+    merge(&mut c, &joined);
+    update(&mut a, 1, "k", "{\"v\":2}");
+    let updated = a.take_delta();
+    merge(&mut b, &updated);
+    let hearsay = b.take_delta();
+    assert_eq!(merge(&mut c, &hearsay), (vec![], vec![1]));
+    assert_eq!(merge(&mut c, &updated), (vec![3], vec![]));
+    // Whoever heard its own replica first sees one step.
+    let [_, _, mut c] = sets(["a", "b", "c"]);
+    merge(&mut c, &joined);
+    assert_eq!(merge(&mut c, &updated), (vec![3], vec![1]));
+    assert_eq!(merge(&mut c, &hearsay), (vec![], vec![]));
+}
+
+/// A dot that is gone before its value came can't supersede an older one: nobody knows of what
+/// presence it was.
+#[test]
+fn while_a_delta_is_lost_two_orders_may_differ_and_its_answer_heals_both() {
+    let [mut a, mut b, mut c] = sets(["a", "b", "c"]);
+    join(&mut a, 1, "k");
+    let first = a.take_delta();
+    update(&mut a, 1, "k", "{\"v\":2}");
+    let _lost = a.take_delta();
+    update(&mut a, 1, "k", "{\"v\":3}");
+    let third = a.take_delta();
+    leave(&mut a, 1, "k");
+    let fourth = a.take_delta();
+    for (set, order) in [(&mut b, [&third, &fourth]), (&mut c, [&fourth, &third])] {
+        merge(set, &first);
+        for delta in order {
+            merge(set, delta);
+        }
+        assert_eq!(cloud(set, "a"), [3, 4, 5, 6]);
+    }
+    assert_eq!((listed(&b, "a"), listed(&c, "a")), (vec![], vec![1]));
+    assert_eq!(answer(&a, &mut b), (vec![], vec![]));
+    assert_eq!(answer(&a, &mut c), (vec![], vec![1]));
+    assert_eq!(b.counter(&id("a")), c.counter(&id("a")));
+}
+
 #[test]
 fn what_another_says_of_this_replicas_own_entries_changes_nothing() {
     let [mut a, mut b, mut c] = sets(["a", "b", "c"]);
@@ -412,6 +478,70 @@ fn what_came_and_went_between_two_deltas_is_told_as_gone_only() {
     assert_eq!((delta.values().count(), delta.size()), (0, 1));
     assert_eq!(merge(&mut b, &delta), (vec![], vec![]));
     assert_eq!(b.counter(&id("a")), Some(4));
+}
+
+/// Leaves beyond the log, which then can't tell which dots left: every gone dot is named.
+#[test]
+fn a_delta_past_the_start_of_the_log_waits_where_an_earlier_one_was_lost() {
+    let limits = Limits {
+        removal_log: 1,
+        ..Limits::default()
+    };
+    let [mut a, mut b] = sets_within(["a", "b"], &limits);
+    for pid in 1..=3 {
+        join(&mut a, pid, "k");
+    }
+    merge(&mut b, &a.take_delta());
+    update(&mut a, 1, "k", "{\"v\":2}");
+    let lost = a.take_delta();
+    leave(&mut a, 2, "k");
+    leave(&mut a, 3, "k");
+    let beyond = a.take_delta();
+    // It names the dot that was updated as gone, and not into what.
+    let mut diff = Diff::new();
+    b.merge(&beyond, &mut diff).unwrap();
+    assert_eq!((diff.leaves.len(), diff.deferred), (0, 1));
+    assert_eq!(listed(&b, "a"), [1, 2, 3]);
+    assert_eq!(merge(&mut b, &lost), (vec![5], vec![1]));
+    assert_eq!(merge(&mut b, &beyond), (vec![], vec![2, 3]));
+    assert_eq!(listed(&b, "a"), [5]);
+    assert_eq!(b.counter(&id("a")), a.counter(&id("a")));
+}
+
+/// The middle replica heard of an update's new dot ahead of its context; its values are told first,
+/// and the closing part must not take the old dot away where that value got lost.
+#[test]
+fn a_closing_part_takes_nothing_away_whose_successor_lies_ahead_and_was_lost() {
+    let [mut a, mut b, mut c] = sets(["a", "b", "c"]);
+    join(&mut a, 1, "k");
+    let first = a.take_delta();
+    join(&mut a, 2, "k");
+    let second = a.take_delta();
+    for set in [&mut b, &mut c] {
+        merge(set, &first);
+    }
+    merge(&mut b, &second);
+    update(&mut a, 1, "k", "{\"v\":2}");
+    let mut transfer = a.answer(&id("b"), &b.clocks());
+    join(&mut a, 3, "k");
+    let value = a.next_chunk(&mut transfer, 1).unwrap();
+    assert_eq!(
+        merge(&mut b, &value),
+        (vec![4], vec![1]),
+        "dot 3, its leave, is missing"
+    );
+    // It answers in chunks; the second, with the value 4, is lost.
+    let mut transfer = b.answer(&id("c"), &c.clocks());
+    let mut chunks = Vec::new();
+    while let Some(chunk) = b.next_chunk(&mut transfer, 1) {
+        chunks.push(chunk);
+    }
+    assert_eq!(chunks.len(), 3);
+    assert_eq!(merge(&mut c, &chunks[0]), (vec![2], vec![]));
+    let mut diff = Diff::new();
+    c.merge(&chunks[2], &mut diff).unwrap();
+    assert_eq!(listed(&c, "a"), [2, 4], "{chunks:?} {diff:?}");
+    assert_eq!((diff.joins.len(), diff.leaves.len()), (1, 1));
 }
 
 #[test]

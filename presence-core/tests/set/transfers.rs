@@ -145,7 +145,7 @@ fn an_answer_that_fits_is_one_message() {
     leave(&mut a, 2, "k");
     assert_eq!(all_chunks(&a, a.answer(&id("b"), &b.clocks()), 2).len(), 1);
     assert_eq!(
-        all_chunks(&a, a.answer(&id("b"), &b.clocks()), 1 << 20).len(),
+        all_chunks(&a, a.answer(&id("b"), &b.clocks()), usize::MAX).len(),
         1
     );
     let sizes: Vec<usize> = all_chunks(&a, a.answer(&id("b"), &b.clocks()), 1)
@@ -217,6 +217,31 @@ fn an_answer_goes_on_whatever_changes_between_its_chunks() {
     assert_eq!(listed(&b, "a"), listed(&a, "a"));
     assert_eq!(b.counter(&id("a")), a.counter(&id("a")));
     assert!(listed(&b, "c").is_empty());
+}
+
+/// Between the plan and the first chunk the log has moved on.
+#[test]
+fn an_answer_outlives_the_log_that_it_was_planned_with() {
+    let [mut a, mut b, mut c] = without_log();
+    for pid in 1..=4 {
+        join(&mut a, pid, "k");
+    }
+    let first = a.take_delta();
+    merge(&mut b, &first);
+    leave(&mut a, 1, "k");
+    let transfer = a.answer(&id("b"), &b.clocks());
+    assert!(transfer.is_incremental());
+    leave(&mut a, 2, "k");
+    update(&mut a, 3, "k", "{}");
+    for chunk in all_chunks(&a, transfer.clone(), 10) {
+        assert_eq!(merge(&mut b, &chunk), (vec![8], vec![1, 2, 3]));
+    }
+    assert_eq!(listed(&b, "a"), [4, 8]);
+    // Whoever has not seen what the asker had seen is not to lose what it can't know the successor of.
+    let chunk = a.next_chunk(&mut transfer.clone(), 10).unwrap();
+    let mut diff = Diff::new();
+    c.merge(&chunk, &mut diff).unwrap();
+    assert_eq!((diff.deferred, diff.joins.len()), (1, 0));
 }
 
 #[test]
