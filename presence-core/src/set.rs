@@ -501,6 +501,76 @@ mod tests {
     }
 
     #[test]
+    fn a_slab_is_packed_where_three_in_four_have_left() {
+        let [mut a, _] = near_the_end(9000);
+        let topic = Arc::from("t");
+        for pid in 0..1200 {
+            a.join(&topic, Pid(pid), "k".into(), "{}").unwrap();
+        }
+        for pid in 0..=900 {
+            assert!(!a.entries.is_sparse(), "with {} of 1200", a.len());
+            a.leave_pid(Pid(pid));
+        }
+        assert!(a.entries.is_sparse(), "with {} of 1200", a.len());
+        a.compact();
+        assert!(!a.entries.is_sparse());
+        assert_eq!(a.list_all().count(), 299);
+        // A small one is left as it is.
+        let [mut a, _] = near_the_end(9000);
+        for pid in 0..1024 {
+            a.join(&topic, Pid(pid), "k".into(), "{}").unwrap();
+        }
+        for pid in 0..1024 {
+            a.leave_pid(Pid(pid));
+        }
+        assert!(!a.entries.is_sparse());
+    }
+
+    /// Of ten thousand good hashes nearly all differ, most of them in 16 bits, and all 128 tags of a
+    /// table occur.
+    fn spread_out(hashes: impl Iterator<Item = u64>) {
+        let hashes: Vec<u64> = hashes.collect();
+        let distinct = |bits: fn(u64) -> u64| {
+            let all: std::collections::BTreeSet<_> = hashes.iter().copied().map(bits).collect();
+            all.len()
+        };
+        let counts = [
+            distinct(|h| h),
+            distinct(|h| h & 0xffff),
+            distinct(|h| h >> 57),
+        ];
+        assert_eq!(hashes.len(), 10_000);
+        assert!(
+            counts[0] >= 9_990 && counts[1] >= 5_000 && counts[2] == 128,
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn hashes_tell_apart_what_they_stand_for() {
+        let set = Set::new(id("a"), Limits::default(), 1);
+        let hasher = Hasher::new(1);
+        let names: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+        let names = names.iter();
+        spread_out(names.clone().map(|name| Hasher::spread(hasher.topic(name))));
+        spread_out(
+            names
+                .clone()
+                .map(|name| Hasher::spread(set.groups.hash(3, name.as_str().into()))),
+        );
+        // One key in many topics, of both kinds.
+        let kinds = (0..5_000)
+            .flat_map(|topic| [Key::Text("1"), Key::Integer("1")].map(|key| (topic, key)));
+        spread_out(kinds.map(|(topic, key)| Hasher::spread(set.groups.hash(topic, key))));
+        let process = |replica, pid| hasher.process(ReplicaIndex(replica), Pid(pid));
+        spread_out((0..10_000).map(|pid| Hasher::spread(process(0, pid))));
+        spread_out((0..10_000).map(|replica| Hasher::spread(process(replica, 7))));
+        // Many processes in one group, and one in many.
+        spread_out((0..10_000).map(|pid| Hasher::member(99, process(0, pid))));
+        spread_out((0..10_000).map(|topic| Hasher::member(hasher.key(topic, "k".into()), 98)));
+    }
+
+    #[test]
     fn a_replica_that_is_removed_while_down_is_not_counted_as_down() {
         let [mut a, _] = near_the_end(9);
         a.up(&id("b")).unwrap();

@@ -290,6 +290,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_page_gives_room_back_where_three_in_four_have_left() {
+        let mut dots = Dots::default();
+        for counter in 0..SPAN {
+            dots.insert(counter, Handle(counter as u32));
+        }
+        let mut room = dots.pages[&0].handles.capacity();
+        for counter in 0..SPAN - 1 {
+            dots.remove(counter);
+            let handles = &dots.pages[&0].handles;
+            if handles.len() * 4 >= room {
+                assert_eq!(handles.capacity(), room);
+            } else {
+                assert_eq!(handles.capacity(), handles.len() * 2);
+                room = handles.capacity();
+            }
+        }
+    }
+
     trait InsertAbsent {
         fn try_insert_absent(&mut self, counter: u64, handle: u32) -> bool;
     }

@@ -480,35 +480,37 @@ mod tests {
     fn tables_shrink_with_what_they_hold() {
         let mut set = Set::new(id("a"), Limits::default(), SEED);
         let topic = Arc::from("t");
-        let key = |pid: u64| {
-            if pid.is_multiple_of(2) {
-                "k".to_owned()
-            } else {
-                pid.to_string()
-            }
+        // Half of them share a key.
+        let key = |pid: u64| match pid % 2 {
+            0 => "k".to_owned(),
+            _ => pid.to_string(),
         };
         for pid in 0..4000 {
-            set.join(&topic, Pid(pid), (&*key(pid)).into(), "{}")
-                .unwrap();
+            let key = key(pid);
+            set.join(&topic, Pid(pid), (&*key).into(), "{}").unwrap();
         }
-        let room = |set: &Set| {
+        let tables = |set: &Set| {
             let groups = &set.groups;
             let tables = [&groups.firsts, &groups.crowds, &set.processes.firsts];
-            tables.map(HashTable::capacity)
+            tables.map(|table| (table.len(), table.num_buckets()))
         };
-        let before = room(&set);
-        set.compact();
-        assert_eq!(room(&set), before, "what is full keeps its room");
-        for pid in 0..3960 {
-            set.leave("t", Pid(pid), (&*key(pid)).into()).unwrap();
+        let full = tables(&set).map(|(_, room)| room);
+        // A table that is a fifth full keeps its room, one that is nearly empty the double of what it
+        // holds.
+        for (left, shrunk) in [(4000, false), (1600, false), (40, true)] {
+            for pid in left..4000 {
+                set.leave("t", Pid(pid), (&*key(pid)).into());
+            }
+            set.compact();
+            for ((len, room), full) in tables(&set).into_iter().zip(full) {
+                assert_eq!(room < full, shrunk, "{len} of {room}, {full} at first");
+                assert!(
+                    !shrunk || (len * 2..200).contains(&(room * 7 / 8)),
+                    "{len} of {room}"
+                );
+            }
         }
-        set.compact();
-        assert!(
-            room(&set).iter().all(|room| *room < 200),
-            "{:?}",
-            room(&set)
-        );
-        for pid in 3960..4000 {
+        for pid in 0..40 {
             let key = key(pid);
             assert!(set.find("t", Pid(pid), (&*key).into()).is_some());
             assert_eq!(set.list_pid(Pid(pid)).count(), 1);

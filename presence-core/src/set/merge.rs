@@ -378,23 +378,25 @@ mod tests {
     #[test]
     fn the_limit_of_the_cloud_counts_what_lies_beyond_the_new_context_only() {
         let limits = Limits {
-            cloud_intervals: 3,
+            cloud_intervals: 2,
             ..Limits::default()
         };
         let mut set = listener(limits);
-        merge(&mut set, &delta(&[(9, 1)], &[(4, 4), (6, 6)]));
+        merge(&mut set, &delta(&[], &[(4, 4), (6, 6)]));
         let mut diff = Diff::new();
         let refused = set.merge(&delta(&[(11, 2)], &[(13, 13)]), &mut diff);
         let error = MergeError::Cloud {
             replica: id("a"),
             intervals: 4,
-            max: 3,
+            max: 2,
         };
         assert_eq!(refused, Err(error));
-        // Up to 6 is known with it, and no longer counts.
+        // Up to 6 all is known with it, and no longer counts; 11 and 13 do.
         merge(&mut set, &delta(&[(5, 2), (11, 3)], &[(1, 3), (13, 13)]));
         assert_eq!(set.counter(&id("a")), Some(6));
-        merge(&mut set, &delta(&[], &[(7, 8), (10, 10), (12, 12)]));
+        merge(&mut set, &delta(&[], &[(7, 10)]));
+        assert_eq!(set.counter(&id("a")), Some(11));
+        merge(&mut set, &delta(&[], &[(12, 12)]));
         assert_eq!(set.counter(&id("a")), Some(13));
     }
 }

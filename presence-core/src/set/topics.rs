@@ -314,12 +314,17 @@ mod tests {
         for pid in 0..1000 {
             set.join(&name, Pid(pid), "k".into(), "{}").unwrap();
         }
+        let mut room = set.topics.of(0).records.capacity();
         for pid in 0..996 {
             set.leave("t", Pid(pid), "k".into()).unwrap();
             let records = &set.topics.of(0).records;
-            assert!(records.capacity() <= 4 * records.len().max(1));
-            // Not at every leave: half of the room is left for who comes next.
-            assert!(records.capacity() > records.len() || records.len() > 900);
+            // A fourth is enough, and then there is twice the room that is needed.
+            if records.len() * 4 >= room {
+                assert_eq!(records.capacity(), room);
+            } else {
+                assert_eq!(records.capacity(), records.len() * 2);
+                room = records.capacity();
+            }
         }
         assert_eq!(set.count("t"), 4);
     }
@@ -331,26 +336,51 @@ mod tests {
         for n in 0..4000 {
             set.join(&name(n), Pid(n), "k".into(), "{}").unwrap();
         }
-        let room = |set: &Set| [set.topics.topics.capacity(), set.topics.names.capacity()];
+        let room = |set: &Set| {
+            [
+                set.topics.topics.capacity(),
+                set.topics.names.num_buckets() * 7 / 8,
+            ]
+        };
         let full = room(&set);
-        set.compact();
-        assert_eq!(room(&set), full, "what is full keeps its room");
-        // The last stays until the others are gone, and then lies far out.
-        for n in 40..4000 {
-            set.leave(&name(n), Pid(n), "k".into()).unwrap();
+        // A table that is a fourth full keeps its room, one that is nearly empty the double of what it
+        // holds.
+        for (left, shrunk) in [(4000, false), (1500, false), (1024, false), (40, true)] {
+            for n in left..4000 {
+                set.leave(&name(n), Pid(n), "k".into());
+            }
+            set.compact();
+            for (room, full) in room(&set).into_iter().zip(full) {
+                assert_eq!(room < full, shrunk, "{left} of {room}, {full} at first");
+                assert!(!shrunk || (80..200).contains(&room), "{left} of {room}");
+            }
+            assert_eq!(set.topics.topics.len() as u64, left);
+            assert_eq!(set.topics.vacant.len(), 0);
         }
-        set.compact();
-        assert!(
-            room(&set).iter().all(|room| *room < 200),
-            "{:?}",
-            room(&set)
-        );
-        assert!(set.topics.vacant.iter().all(|&id| id < 40));
-        assert_eq!(set.topics.vacant.len(), 0);
         for n in 0..80 {
             set.join(&name(n), Pid(n + 5000), "k".into(), "{}").unwrap();
             assert_eq!(set.count(&name(n)), if n < 40 { 2 } else { 1 });
         }
         assert_eq!(set.topic_count(), 80);
+    }
+
+    #[test]
+    fn ids_below_the_last_topic_stay_vacant_and_are_taken_again() {
+        let mut set = set();
+        let name = |n: u64| Arc::<str>::from(format!("topic {n}"));
+        for n in 0..100 {
+            set.join(&name(n), Pid(n), "k".into(), "{}").unwrap();
+        }
+        for n in (0..100).filter(|n| *n != 60) {
+            set.leave(&name(n), Pid(n), "k".into()).unwrap();
+        }
+        set.compact();
+        let sizes = |set: &Set| (set.topics.topics.len(), set.topics.vacant.len());
+        assert_eq!(sizes(&set), (61, 60));
+        for n in 100..160 {
+            set.join(&name(n), Pid(n), "k".into(), "{}").unwrap();
+        }
+        assert_eq!(sizes(&set), (61, 0));
+        assert_eq!((set.topic_count(), set.count(&name(60))), (61, 1));
     }
 }

@@ -70,7 +70,7 @@ fn without_returns(mut script: Script) -> Script {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases(2))]
 
     #[test]
     fn all_agree_on_what_the_operations_say_once_the_faults_are_over(

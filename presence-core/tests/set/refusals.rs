@@ -117,8 +117,11 @@ fn no_key_is_longer_than_a_key_can_be_whatever_the_limits_say() {
         max,
     };
     assert_eq!(joined, Err(JoinError::TooLong(reason)));
+    let meta = "m".repeat(300_000);
+    a.join(&topic("t"), Pid(1), "k".into(), &meta).unwrap();
     merge(&mut b, &a.take_delta());
     assert_eq!(b.list_key("t", Key::Integer(&longest)).count(), 1);
+    assert_eq!(b.list_key("t", "k".into()).next().unwrap().meta, meta);
 }
 
 #[test]

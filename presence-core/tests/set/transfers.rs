@@ -148,6 +148,8 @@ fn an_answer_that_fits_is_one_message() {
         all_chunks(&a, a.answer(&id("b"), &b.clocks()), usize::MAX).len(),
         1
     );
+    // What the asker has seen does not count.
+    assert_eq!(all_chunks(&a, a.answer(&id("b"), &knows(3)), 1).len(), 1);
     let sizes: Vec<usize> = all_chunks(&a, a.answer(&id("b"), &b.clocks()), 1)
         .iter()
         .map(|chunk| chunk.values().count())
