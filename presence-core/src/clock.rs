@@ -46,6 +46,11 @@ impl ReplicaId {
         &self.name
     }
 
+    /// The name, shared rather than lent.
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// Which life of the node this is.
     pub fn incarnation(&self) -> u64 {
         self.incarnation

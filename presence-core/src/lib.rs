@@ -20,6 +20,7 @@
 //! | [`client`] | a channel's presence list, as phoenix.js keeps it |
 //! | [`channel`] | one socket's channels |
 //! | [`wire`] | the serializers 1.0.0 and 2.0.0, and the cluster codec |
+//! | [`tracker`] | one replica's protocol: heartbeats, transfers, who is up or down |
 //! | [`token`] | signed tokens, as `Phoenix.Token` makes them |
 //!
 //! Every state machine keeps one contract: mutate it with a `handle_*` method, then drain its outputs
@@ -60,4 +61,5 @@ pub mod entry;
 pub mod presence;
 pub mod set;
 pub mod token;
+pub mod tracker;
 pub mod wire;

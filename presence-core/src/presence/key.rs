@@ -1,11 +1,13 @@
 //! Keys as clients and applications give them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::entry::Key;
 
 /// A [`Key`] that owns its text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KeyBuf {
     /// An integer of any size, in canonical decimal digits.
     Integer(String),

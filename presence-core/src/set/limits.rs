@@ -1,9 +1,11 @@
 //! The bounds of a set, and what a local change beyond them is told.
 
+use serde::{Deserialize, Serialize};
+
 use crate::entry::{Key, MAX_KEY_BYTES};
 
 /// The bounds of a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Entries, of all replicas together. At most 4,294,967,294, which is the default.
     pub entries: usize,

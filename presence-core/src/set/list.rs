@@ -8,7 +8,7 @@ use super::groups::chain;
 use super::replicas::Status;
 use super::topics::{Record, Topic};
 use super::warm;
-use crate::clock::ReplicaId;
+use crate::clock::{Dot, ReplicaId};
 use crate::entry::{Entry, Key, Pid};
 
 /// Some entries of a topic, and where to go on.
@@ -78,6 +78,18 @@ impl Set {
     pub fn find(&self, topic: &str, pid: Pid, key: Key<'_>) -> Option<Entry<'_>> {
         let handle = self.locate(topic, pid, key)?;
         Some(self.entry(handle))
+    }
+
+    /// The entry that this dot brought, listed or not; `None` where it is not present.
+    pub fn find_dot(&self, dot: &Dot) -> Option<Entry<'_>> {
+        let &index = self.indices.get(&dot.replica)?;
+        let handle = self.at(index).present.find(dot.counter)?;
+        Some(self.entry(handle))
+    }
+
+    /// Whether the entry that a merge just told of is listed.
+    pub fn lists(&self, handle: Handle) -> bool {
+        self.is_listed(self.record(handle).replica())
     }
 
     /// How many entries of `topic` are listed. O(1) while no replica is down.

@@ -61,6 +61,9 @@ pub struct Diff {
     /// Closing parts that were passed over since what they close has not all arrived: the sender must
     /// be asked again.
     pub deferred: usize,
+    /// Dots that gave way to a later one of the same presence, not by word of their replica but
+    /// because both arrived.
+    pub superseded: usize,
 }
 
 impl Diff {
@@ -74,6 +77,7 @@ impl Diff {
         self.leaves.clear();
         self.unknown = 0;
         self.deferred = 0;
+        self.superseded = 0;
     }
 }
 
@@ -261,6 +265,7 @@ impl Set {
             diff.joins.push(handle);
             return;
         };
+        diff.superseded += 1;
         let present = self.record(existing).counter();
         if present > value.counter {
             self.at_mut(index).saw(value.counter);

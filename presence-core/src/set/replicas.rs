@@ -1,9 +1,11 @@
 //! The replicas that a set knows: which are listed, and what was seen of each.
 
+use std::sync::Arc;
+
 use super::dots::Dots;
 use super::entries::ReplicaIndex;
 use super::{OWN, Set};
-use crate::clock::{Context, MAX_COUNTER, ReplicaId};
+use crate::clock::{Context, Dot, MAX_COUNTER, ReplicaId};
 use crate::cloud::{Cloud, Interval};
 use crate::delta::Part;
 use crate::entry::Left;
@@ -177,6 +179,57 @@ impl Set {
         leaves
     }
 
+    /// Removes one entry of another replica from this copy alone, which counts as seen from then on.
+    ///
+    /// Only what will never be told otherwise may be removed so: an entry of a replica that stops.
+    /// `None` where the entry is not present, or is the own replica's.
+    pub fn expel(&mut self, dot: &Dot) -> Option<Left> {
+        let &index = self.indices.get(&dot.replica)?;
+        if index == OWN {
+            return None;
+        }
+        let replica = self.at_mut(index);
+        let handle = replica.present.remove(dot.counter)?;
+        replica.saw(dot.counter);
+        Some(self.detach(handle))
+    }
+
+    /// Begins a new incarnation of the own replica, whose counter starts over: each own entry takes a
+    /// new dot, in the order in which they joined.
+    ///
+    /// The entries as they were before; [`entries_of`](Self::entries_of) the new replica are what
+    /// replaces them. `None` where `incarnation` is not later than the own one.
+    pub fn reincarnate(&mut self, incarnation: u64) -> Option<Vec<Left>> {
+        let before = self.replica().clone();
+        let replica = ReplicaId::new(before.shared_name(), incarnation);
+        if !replica.supersedes(&before) {
+            return None;
+        }
+        let own = std::mem::replace(self.own_mut(), Replica::new(replica.clone()));
+        self.indices.remove(&before);
+        self.indices.insert(replica, OWN);
+        self.told = 0;
+        self.removals.clear();
+        self.removals_from = 0;
+        let leaves = (1..)
+            .zip(own.present.from(1))
+            .map(|(counter, (_, handle))| {
+                let record = self.record(handle);
+                let left = Left {
+                    topic: Arc::clone(&self.topics.of(self.entries[handle].topic).name),
+                    pid: record.pid,
+                    replica: before.clone(),
+                    counter: record.counter(),
+                    payload: record.payload(),
+                };
+                self.topics.renumber(handle, counter, &self.entries);
+                self.own_mut().present.insert(counter, handle);
+                self.own_mut().context = counter;
+                left
+            });
+        Some(leaves.collect())
+    }
+
     /// The known replicas and whether they are listed, ordered.
     pub fn replicas(&self) -> impl Iterator<Item = (&ReplicaId, Status)> {
         let of = |(id, &index)| (id, self.at(index).status);
@@ -199,6 +252,14 @@ impl Set {
     pub fn cloud(&self, replica: &ReplicaId) -> Option<&Cloud> {
         let &index = self.indices.get(replica)?;
         Some(&self.at(index).cloud)
+    }
+
+    /// The [clocks](Self::clocks) less the own changes that no delta has told of yet.
+    pub fn told_clocks(&self) -> Context {
+        let mut clocks = self.clocks();
+        clocks.remove(self.replica());
+        clocks.advance(self.replica().clone(), self.told);
+        clocks
     }
 
     /// The causal context of the set, without replicas that are down.

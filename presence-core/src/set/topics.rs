@@ -68,6 +68,10 @@ impl Record {
         }
     }
 
+    pub(super) fn payload(&self) -> Payload {
+        Payload::joined(self.text.clone(), self.key)
+    }
+
     pub(super) fn into_payload(self) -> Payload {
         Payload::joined(self.text, self.key)
     }
@@ -208,6 +212,13 @@ impl Topics {
         let topic = self.of_mut(slot.topic);
         let place = &mut topic.records[slot.position as usize];
         (Arc::clone(&topic.name), std::mem::replace(place, record))
+    }
+
+    /// Gives an entry of the own replica another counter.
+    pub(super) fn renumber(&mut self, handle: Handle, counter: u64, entries: &Entries) {
+        let slot = &entries[handle];
+        let record = &mut self.of_mut(slot.topic).records[slot.position as usize];
+        record.dot = record.dot & !MAX_COUNTER | counter;
     }
 
     /// Lets the record of an entry name its new place.

@@ -42,6 +42,16 @@ impl Transfer {
         self.steps.is_empty()
     }
 
+    /// Whether the last message was given out. (Where only empty ones are left it may say no, and
+    /// [`Set::next_chunk`] then gives none.)
+    pub fn is_finished(&self) -> bool {
+        match self.stage {
+            Stage::Whole => self.is_empty(),
+            Stage::Values { .. } => false,
+            Stage::Gone { step } => step >= self.steps.len(),
+        }
+    }
+
     /// Whether no full state is needed: the log of leaves reaches back to what the asker has seen.
     ///
     /// This answers where the reference looks for a delta generation that fits.

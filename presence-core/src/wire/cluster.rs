@@ -40,22 +40,44 @@ pub enum Body {
         /// The sender's clocks.
         clocks: Context,
     },
-    /// The sender lacks something: it has seen `clocks` only.
+    /// The sender lacks something of these replicas: it has seen `clocks` only.
     TransferRequest {
-        /// The sender's clocks.
+        /// The sender's number for the request.
+        id: u64,
+        /// What the sender has seen of the replicas that it asks about.
         clocks: Context,
     },
     /// A part of what the asker lacks.
     TransferReply {
+        /// The asker's number for the request.
+        id: u64,
         /// A delta, sound by itself.
         delta: Delta,
         /// The sender's clocks.
         clocks: Context,
-        /// Whether this is the last part of the answer.
+        /// Whether this is the last part of the answer. After any other the asker says
+        /// [`TransferContinue`](Self::TransferContinue).
         last: bool,
+    },
+    /// The asker has taken a part of the answer and waits for the next.
+    TransferContinue {
+        /// The asker's number for the request.
+        id: u64,
+    },
+    /// The sender lives and is about to stop, without a word about the presences that end with it.
+    Stopping {
+        /// The sender's clocks.
+        clocks: Context,
+        /// Whether one of its presences goes as soon as its key is tracked elsewhere.
+        handover: bool,
     },
     /// The sender stops for good: its presences have left.
     Permdown,
+    /// The receiver's incarnation is not taken, since a later one of its name is known.
+    Superseded {
+        /// The later incarnation.
+        newest: u64,
+    },
 }
 
 /// The bounds of a message that is read.
@@ -151,21 +173,37 @@ pub fn encode(message: &Message) -> Vec<u8> {
             writer.context(clocks);
             writer.delta(delta);
         }
-        Body::TransferRequest { clocks } => {
+        Body::TransferRequest { id, clocks } => {
             writer.put(1_u8);
+            writer.put(*id);
             writer.context(clocks);
         }
         Body::TransferReply {
+            id,
             delta,
             clocks,
             last,
         } => {
             writer.put(2_u8);
+            writer.put(*id);
             writer.put(*last);
             writer.context(clocks);
             writer.delta(delta);
         }
-        Body::Permdown => writer.put(3_u8),
+        Body::TransferContinue { id } => {
+            writer.put(3_u8);
+            writer.put(*id);
+        }
+        Body::Stopping { clocks, handover } => {
+            writer.put(4_u8);
+            writer.put(*handover);
+            writer.context(clocks);
+        }
+        Body::Permdown => writer.put(5_u8),
+        Body::Superseded { newest } => {
+            writer.put(6_u8);
+            writer.put(*newest);
+        }
     }
     writer.0
 }
@@ -197,19 +235,32 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Message, CodecError> {
             Body::Heartbeat { delta, clocks }
         }
         1 => Body::TransferRequest {
+            id: reader.take("number of a request")?,
             clocks: reader.context()?,
         },
         2 => {
+            let id = reader.take("number of a request")?;
             let last = reader.take("flag")?;
             let clocks = reader.context()?;
             let delta = reader.delta()?;
             Body::TransferReply {
+                id,
                 delta,
                 clocks,
                 last,
             }
         }
-        3 => Body::Permdown,
+        3 => Body::TransferContinue {
+            id: reader.take("number of a request")?,
+        },
+        4 => Body::Stopping {
+            handover: reader.take("flag")?,
+            clocks: reader.context()?,
+        },
+        5 => Body::Permdown,
+        6 => Body::Superseded {
+            newest: reader.take("incarnation")?,
+        },
         kind => return Err(CodecError::Kind(kind)),
     };
     let at = reader.at;
@@ -487,19 +538,28 @@ mod tests {
                 clocks: Context::new(),
             },
             Body::TransferRequest {
+                id: 3,
                 clocks: clocks.clone(),
             },
             Body::TransferReply {
+                id: 300,
                 delta: closing,
                 clocks: clocks.clone(),
                 last: false,
             },
             Body::TransferReply {
+                id: u64::MAX,
                 delta: delta(),
-                clocks,
+                clocks: clocks.clone(),
                 last: true,
             },
+            Body::TransferContinue { id: 1 << 40 },
+            Body::Stopping {
+                clocks,
+                handover: true,
+            },
             Body::Permdown,
+            Body::Superseded { newest: u64::MAX },
         ]
     }
 
@@ -614,6 +674,7 @@ mod tests {
         let mut writer = Writer(vec![VERSION]);
         writer.replica(&id("a"));
         writer.put(1_u8);
+        writer.put(7_u64);
         let at = writer.0.len();
         writer.put(60_000_u64);
         let malformed = CodecError::Malformed {

@@ -1,0 +1,766 @@
+//! One replica's protocol: heartbeats, transfers, and who is up or down.
+//!
+//! A [`Tracker`] holds a [`Set`] and keeps it in step with those of other nodes, after
+//! `Phoenix.Tracker.Shard`. It is a pure state machine: it is told of local calls, messages and the
+//! passing of time, and says what to send, what changed in which topic, and when it next wants to be
+//! called. **Call one method that changes it, then drain [`poll_transmit`](Tracker::poll_transmit),
+//! [`poll_diff`](Tracker::poll_diff) and [`poll_event`](Tracker::poll_event), then sleep until
+//! [`poll_timeout`](Tracker::poll_timeout).** Time is a [`Duration`] since an origin of the caller's
+//! choosing, by a clock that never goes back.
+//!
+//! # Protocol
+//!
+//! - In every `broadcast_period` a replica that changed tells all others its delta, with its clocks.
+//!   One that did not speaks after `max_silent_periods` such periods.
+//! - Whoever finds in clocks more than has arrived asks for it, see [`transfers`](self#transfers).
+//! - A replica that was not heard for `down_period` is down: its presences are kept and not listed.
+//!   After `permdown_period` it is forgotten.
+//! - A replica that is heard for the first time, or again, is greeted, so that both know each other
+//!   within one round trip, however idle they are.
+//!
+//! # Rules beyond the reference
+//!
+//! - A replica that was down is listed again once all that it told before has arrived, so that no
+//!   presence that left in the meantime is ever shown.
+//! - Lives of one name are ordered. A lower one is ignored, and told so; a replica that is told of a
+//!   higher life of its own name begins one higher still, with all its presences.
+//! - A replica whose own timer ran late was not there to hear the others: that time is no silence of
+//!   theirs, and it accuses nobody before it has heard what waits for it.
+//! - A heartbeat tells of its sender's presences only. That one of another replica's dots is gone may
+//!   be said in it but is not believed: it may have been updated, and would blink.
+//! - A replica that stops says so, and is then not taken for crashed. With `handover` one of its
+//!   presences leaves in the same diff in which its key is tracked elsewhere.
+//! - What was said goodbye to does not come back by a late message.
+//!
+//! # Transfers
+//!
+//! A request names replicas and what was seen of each. The answer brings what is missing: the changes
+//! since then where the log of leaves reaches back far enough, else every dot that is present or gone.
+//! It comes in chunks, each sound by itself and the next only when the one before has arrived.
+
+mod changes;
+mod config;
+pub mod journal;
+
+mod peers;
+mod pool;
+mod transfers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::changes::Changes;
+use self::peers::{Departed, Peer};
+use crate::clock::{Dot, ReplicaId};
+use crate::delta::Delta;
+use crate::entry::{Entry, Key, Left, Pid};
+use crate::presence::{self, KeyBuf, Meta, PhxRef};
+use crate::set::{self, Diff, MergeError, Set};
+use crate::wire::cluster::{Body, Message};
+
+pub use self::changes::NumberedDiff;
+pub use self::config::{Config, ConfigError};
+pub use self::peers::Status;
+pub use self::pool::shard_of;
+
+/// One replica of one shard.
+#[derive(Debug)]
+pub struct Tracker {
+    config: Config,
+    set: Set,
+    /// By name. The set knows these replicas and its own, no others.
+    peers: BTreeMap<Arc<str>, Peer>,
+    departed: BTreeMap<Arc<str>, Departed>,
+    changes: Changes,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    last_diff: u64,
+    now: Duration,
+    next_heartbeat: Duration,
+    silent_periods: u32,
+    /// Periods until the next look at what is missing.
+    sample_in: u32,
+    /// What was told of replicas that did not tell it themselves, at the last look.
+    noted: BTreeMap<ReplicaId, u64>,
+    last_request: u64,
+    stopping: Option<Stopping>,
+    stats: Stats,
+    merged: Diff,
+}
+
+/// How a replica stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stopping {
+    /// It lives until its sockets are drained.
+    Draining,
+    /// It has said goodbye.
+    Gone,
+}
+
+/// A message to be sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// To whom.
+    pub to: To,
+    /// What.
+    pub message: Message,
+}
+
+/// To whom a message goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum To {
+    /// Every node that is connected, known to the tracker or not.
+    All,
+    /// One node.
+    One(Arc<str>),
+}
+
+/// What became of a replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// It is listed.
+    Up(ReplicaId),
+    /// It is not listed any more.
+    Down(ReplicaId),
+    /// It is forgotten.
+    Permdown(ReplicaId),
+    /// This replica has begun a new life.
+    Reincarnated {
+        /// Its life before.
+        from: ReplicaId,
+        /// Its life now.
+        to: ReplicaId,
+    },
+}
+
+/// Why a message was refused. Each is counted in [`Stats::refused`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The sender is not the node that the message came from. Nothing changed.
+    #[error("a message of {from} came from {peer:?}")]
+    Sender {
+        /// Whose message it says that it is.
+        from: ReplicaId,
+        /// The node that it came from.
+        peer: Arc<str>,
+    },
+    /// A node has this node's own name. Nothing changed.
+    #[error("{0} has the name of this node")]
+    OwnName(ReplicaId),
+    /// The sender has said goodbye. Nothing changed.
+    #[error("{0} has said goodbye")]
+    Departed(ReplicaId),
+    /// A later life of the sender is known. It is told so.
+    #[error("{replica} is superseded by {newest}")]
+    Superseded {
+        /// The sender.
+        replica: ReplicaId,
+        /// Its later life.
+        newest: ReplicaId,
+    },
+    /// As many replicas are known as the limits allow. Nothing changed.
+    #[error("{0} replicas are known, as many as the limits allow")]
+    TooMany(usize),
+    /// A heartbeat brings a presence that is not its sender's. Nothing changed.
+    #[error("a heartbeat of {from} brings the presence {dot}")]
+    Foreign {
+        /// The sender.
+        from: ReplicaId,
+        /// The presence.
+        dot: Dot,
+    },
+    /// The set refused the delta. The sender counts as heard; nothing was merged.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+}
+
+/// Why a local change was refused. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError<E> {
+    /// The replica is about to stop.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The set refused it.
+    #[error(transparent)]
+    Set(#[from] E),
+}
+
+/// What happened so far, as counts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages refused.
+    pub refused: u64,
+    /// Heartbeats that told a delta.
+    pub deltas: u64,
+    /// Heartbeats without one.
+    pub idle_heartbeats: u64,
+    /// Requests made.
+    pub transfers_asked: u64,
+    /// Requests answered from the log.
+    pub transfers_incremental: u64,
+    /// Requests answered with a full state.
+    pub transfers_full: u64,
+    /// Parts of answers beyond the first.
+    pub chunks: u64,
+    /// Parts that came too early to be merged.
+    pub deferred: u64,
+    /// Dots that gave way to a later one of the same presence out of order.
+    pub superseded: u64,
+    /// Replicas that were listed again after they had been down.
+    pub returned: u64,
+    /// Replicas that a later life has replaced.
+    pub replaced: u64,
+    /// New lives of this replica.
+    pub reincarnated: u64,
+    /// Times at which this replica's timer ran late by more than a period.
+    pub suspected_itself: u64,
+    /// Presences of stopping replicas that were handed over.
+    pub handed_over: u64,
+}
+
+/// A presence of this replica that was updated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Updated {
+    /// The process.
+    pub pid: Pid,
+    /// What it is tracked under.
+    pub key: KeyBuf,
+    /// Its new ref.
+    pub phx_ref: PhxRef,
+}
+
+impl Tracker {
+    /// The tracker of `replica`, which knows nobody else.
+    ///
+    /// `random` staggers its first heartbeat over a quarter of a period. `hash_seed` is the set's.
+    ///
+    /// # Errors
+    ///
+    /// See [`Config::validate`].
+    pub fn new(
+        replica: ReplicaId,
+        config: Config,
+        hash_seed: u64,
+        random: u64,
+        now: Duration,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let stagger = config.broadcast_period / 4;
+        let stagger = stagger.mul_f64(random as f64 / u64::MAX as f64);
+        Ok(Self {
+            set: Set::new(replica, config.set_limits(), hash_seed),
+            peers: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            changes: Changes::default(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            last_diff: 0,
+            now,
+            next_heartbeat: now + stagger,
+            silent_periods: config.max_silent_periods,
+            sample_in: config.clock_sample_periods,
+            noted: BTreeMap::new(),
+            last_request: 0,
+            stopping: None,
+            stats: Stats::default(),
+            merged: Diff::new(),
+            config,
+        })
+    }
+
+    // Local changes. Drain the diffs after each.
+
+    /// Tracks a process of this node under a key in a topic; the presence's ref.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`] and [`set::JoinError`].
+    pub fn track(
+        &mut self,
+        topic: &Arc<str>,
+        pid: Pid,
+        key: Key<'_>,
+        meta: &Meta,
+    ) -> Result<PhxRef, ChangeError<set::JoinError>> {
+        self.check_running()?;
+        let handle = presence::track(&mut self.set, topic, pid, key, meta)?;
+        let entry = self.set.entry(handle);
+        let phx_ref = PhxRef::of(&entry);
+        self.changes.join(&entry);
+        self.hand_over(topic, key);
+        Ok(phx_ref)
+    }
+
+    /// Replaces the meta of a tracked process in one step; the new ref.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`] and [`set::UpdateError`].
+    pub fn update(
+        &mut self,
+        topic: &str,
+        pid: Pid,
+        key: Key<'_>,
+        meta: &Meta,
+    ) -> Result<PhxRef, ChangeError<set::UpdateError>> {
+        self.check_running()?;
+        let (left, handle) = presence::update(&mut self.set, topic, pid, key, meta)?;
+        let entry = self.set.entry(handle);
+        let phx_ref = PhxRef::of(&entry);
+        self.changes.join(&entry);
+        self.changes.leave(left);
+        Ok(phx_ref)
+    }
+
+    /// Replaces the metas of this node's presences in a topic in one call: `change` is given the key
+    /// and the meta of each and says what it becomes, or `None` where it stays as it is.
+    ///
+    /// Presences of other nodes are theirs to change.
+    ///
+    /// # Errors
+    ///
+    /// The first presence that could not be updated; those before it were.
+    pub fn update_topic(
+        &mut self,
+        topic: &str,
+        mut change: impl FnMut(Key<'_>, &Meta) -> Option<Meta>,
+    ) -> Result<Vec<Updated>, ChangeError<set::UpdateError>> {
+        self.check_running()?;
+        let own = self.set.replica();
+        let mut changed: Vec<(Pid, KeyBuf, Meta)> = self
+            .set
+            .list(topic)
+            .filter(|entry| entry.replica == own)
+            .filter_map(|entry| {
+                let meta = change(entry.key, &Meta::of_entry(entry.meta))?;
+                Some((entry.pid, entry.key.into(), meta))
+            })
+            .collect();
+        changed.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let updated = changed.into_iter().map(|(pid, key, meta)| {
+            let phx_ref = self.update(topic, pid, key.as_key(), &meta)?;
+            Ok(Updated { pid, key, phx_ref })
+        });
+        updated.collect()
+    }
+
+    /// Untracks a process under a key in a topic; whether it was tracked.
+    ///
+    /// Once the replica is stopping its presences end with it, and nothing is untracked any more.
+    pub fn untrack(&mut self, topic: &str, pid: Pid, key: Key<'_>) -> bool {
+        if self.stopping.is_some() {
+            return false;
+        }
+        let left = self.set.leave(topic, pid, key);
+        let was_tracked = left.is_some();
+        left.into_iter().for_each(|left| self.changes.leave(left));
+        was_tracked
+    }
+
+    /// Untracks a process under everything; under how much it was tracked.
+    ///
+    /// As [`untrack`](Self::untrack), nothing once the replica is stopping.
+    pub fn untrack_pid(&mut self, pid: Pid) -> usize {
+        if self.stopping.is_some() {
+            return 0;
+        }
+        let leaves = self.set.leave_pid(pid);
+        let count = leaves.len();
+        leaves.into_iter().for_each(|left| self.changes.leave(left));
+        count
+    }
+
+    fn check_running<E>(&self) -> Result<(), ChangeError<E>> {
+        match self.stopping {
+            None => Ok(()),
+            Some(_) => Err(ChangeError::Stopping),
+        }
+    }
+
+    // What comes from the cluster. Drain everything after each.
+
+    /// A message has come from the node `peer`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refusal`].
+    pub fn handle_message(
+        &mut self,
+        peer: &str,
+        message: Message,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        self.advance(now);
+        let taken = self.take(peer, message);
+        if taken.is_err() {
+            self.stats.refused += 1;
+        }
+        taken
+    }
+
+    /// A connection to the node `peer` has been made, anew or again: it is told what this replica has
+    /// told so far, so that it asks for what got lost when it next looks.
+    pub fn handle_connected(&mut self, peer: &str, now: Duration) {
+        self.advance(now);
+        if self.stopping != Some(Stopping::Gone) {
+            let body = self.idle_heartbeat();
+            self.send(To::One(peer.into()), body);
+        }
+    }
+
+    /// The process of the node `peer` is known to be gone: its presences leave at once.
+    ///
+    /// One that said that it stops is left alone. A wrong guess costs one leave and one join.
+    pub fn handle_gone(&mut self, peer: &str, now: Duration) {
+        self.advance(now);
+        if let Some(peer) = self.peers.get(peer)
+            && peer.stopping.is_none()
+            && peer.status != Status::Down
+        {
+            let replica = peer.replica.clone();
+            self.take_down(&replica);
+        }
+    }
+
+    /// Time has passed. A call before [`poll_timeout`](Self::poll_timeout) does nothing.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.advance(now);
+        if self.stopping == Some(Stopping::Gone) || self.now < self.next_heartbeat {
+            return;
+        }
+        let late = self.now - self.next_heartbeat;
+        self.forgive(late);
+        self.speak();
+        self.sample_in -= 1;
+        if self.sample_in == 0 {
+            self.sample_in = self.config.clock_sample_periods;
+            self.ask_for_missing();
+        }
+        if late <= self.config.broadcast_period {
+            self.detect_downs();
+        } else {
+            self.stats.suspected_itself += 1;
+        }
+        self.drop_stalled_answers();
+        self.next_heartbeat = self.now + self.config.broadcast_period;
+    }
+
+    /// This node is about to stop: what waits to be told is told, and then that it stops.
+    ///
+    /// With `permdown_on_shutdown` it says goodbye and nothing more. Otherwise it goes on to hear and
+    /// to be heard until its sockets are drained; their presences stay.
+    pub fn handle_stop(&mut self, now: Duration) {
+        self.advance(now);
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.config.permdown_on_shutdown {
+            self.stopping = Some(Stopping::Gone);
+            self.send(To::All, Body::Permdown);
+        } else {
+            if self.set.has_delta() {
+                self.tell_delta();
+            }
+            self.stopping = Some(Stopping::Draining);
+            let body = self.idle_heartbeat();
+            self.send(To::All, body);
+        }
+    }
+
+    // Outputs.
+
+    /// The next message to send.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next topic whose list has changed, with all that changed since it was last told.
+    #[must_use]
+    pub fn poll_diff(&mut self) -> Option<NumberedDiff<'_>> {
+        let net = self.changes.pop()?;
+        self.last_diff += 1;
+        let joins = net.joins.iter().map(|dot| {
+            let entry = self.set.find_dot(dot);
+            entry.expect("what joined and did not leave is present")
+        });
+        Some(NumberedDiff {
+            number: self.last_diff,
+            topic: net.topic,
+            joins: joins.collect(),
+            leaves: net.leaves,
+        })
+    }
+
+    /// What next became of a replica.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due; `None` once it has said goodbye.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        (self.stopping != Some(Stopping::Gone)).then_some(self.next_heartbeat)
+    }
+
+    // What can be read.
+
+    /// The set, to list from. It shows what was changed and not yet drained as well.
+    pub fn set(&self) -> &Set {
+        &self.set
+    }
+
+    /// This replica.
+    pub fn replica(&self) -> &ReplicaId {
+        self.set.replica()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The number of the last diff that was drained: a list that is read now contains it and no later
+    /// one, once all are drained.
+    pub fn last_diff(&self) -> u64 {
+        debug_assert!(self.changes.is_empty(), "drain the diffs, then list");
+        self.last_diff
+    }
+
+    /// The other replicas that are known, ordered by name.
+    pub fn replicas(&self) -> impl Iterator<Item = (&ReplicaId, Status)> {
+        self.peers.values().map(|peer| (&peer.replica, peer.status))
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    // The parts.
+
+    fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    fn send(&mut self, to: To, body: Body) {
+        let from = self.set.replica().clone();
+        let message = Message { from, body };
+        self.transmits.push_back(Transmit { to, message });
+    }
+
+    fn take(&mut self, peer: &str, message: Message) -> Result<(), Refusal> {
+        let Message { from, body } = message;
+        if from.name() != peer {
+            let peer = peer.into();
+            return Err(Refusal::Sender { from, peer });
+        }
+        if from.name() == self.replica().name() {
+            return Err(Refusal::OwnName(from));
+        }
+        match body {
+            Body::Heartbeat { mut delta, clocks } => {
+                self.check_heartbeat(&from, &delta)?;
+                delta.retain(&from);
+                self.hear(&from, Some(&clocks))?;
+                self.merge(&delta)?;
+                self.settle(&from, clocks);
+            }
+            Body::TransferRequest { id, clocks } => {
+                self.hear(&from, None)?;
+                self.answer(&from, id, &clocks);
+            }
+            Body::TransferReply {
+                id,
+                delta,
+                clocks,
+                last,
+            } => {
+                self.hear(&from, Some(&clocks))?;
+                let merged = self.merge(&delta);
+                self.took(&from, id, last || merged.is_err());
+                merged?;
+                self.settle(&from, clocks);
+            }
+            Body::TransferContinue { id } => {
+                self.hear(&from, None)?;
+                self.go_on(&from, id);
+            }
+            Body::Stopping { clocks, handover } => {
+                self.hear(&from, Some(&clocks))?;
+                self.settle(&from, clocks);
+                if let Some(peer) = self.peers.get_mut(from.name()) {
+                    peer.stopping = Some(handover);
+                }
+            }
+            Body::Permdown => self.take_leave_of(&from)?,
+            Body::Superseded { newest } => {
+                self.hear(&from, None)?;
+                self.reincarnate(newest);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_heartbeat(&self, from: &ReplicaId, delta: &Delta) -> Result<(), Refusal> {
+        if let Some(entry) = delta.values().find(|entry| entry.replica != from) {
+            let (from, dot) = (from.clone(), entry.dot());
+            return Err(Refusal::Foreign { from, dot });
+        }
+        match self.invented(delta) {
+            Some(counter) => {
+                let dot = Dot::new(self.replica().clone(), counter);
+                Err(MergeError::Invented(dot).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Merges what a peer tells, and notes what changed in what is listed.
+    fn merge(&mut self, delta: &Delta) -> Result<(), MergeError> {
+        if delta.is_empty() {
+            return Ok(());
+        }
+        let mut merged = std::mem::take(&mut self.merged);
+        let taken = self.set.merge(delta, &mut merged);
+        if taken.is_ok() {
+            self.stats.deferred += merged.deferred as u64;
+            self.stats.superseded += merged.superseded as u64;
+            self.hand_over_joined(&merged);
+            self.note(&mut merged);
+        }
+        self.merged = merged;
+        taken
+    }
+
+    fn note(&mut self, merged: &mut Diff) {
+        for &handle in merged
+            .joins
+            .iter()
+            .filter(|&&handle| self.set.lists(handle))
+        {
+            self.changes.join(&self.set.entry(handle));
+        }
+        for left in merged.leaves.drain(..) {
+            if self.set.status(left.entry().replica) == Some(set::Status::Up) {
+                self.changes.leave(left);
+            }
+        }
+    }
+
+    // What this replica tells.
+
+    fn speak(&mut self) {
+        if self.stopping.is_some() {
+            let body = self.idle_heartbeat();
+            self.send(To::All, body);
+        } else if self.set.has_delta() {
+            self.tell_delta();
+        } else if self.silent_periods >= self.config.max_silent_periods {
+            let body = self.idle_heartbeat();
+            self.send(To::All, body);
+            self.stats.idle_heartbeats += 1;
+            self.silent_periods = 0;
+        } else {
+            self.silent_periods += 1;
+        }
+    }
+
+    fn tell_delta(&mut self) {
+        // Until the last piece is there nobody is to think that something is missing.
+        let before = self.set.told_clocks();
+        let mut chunks = self.set.take_delta().chunks(self.config.chunk_values);
+        let last = chunks.pop().unwrap_or_default();
+        for delta in chunks {
+            let clocks = before.clone();
+            self.send(To::All, Body::Heartbeat { delta, clocks });
+        }
+        let clocks = self.set.clocks();
+        let delta = last;
+        self.send(To::All, Body::Heartbeat { delta, clocks });
+        self.stats.deltas += 1;
+        self.silent_periods = 0;
+    }
+
+    /// That this replica lives, and what it has told so far.
+    fn idle_heartbeat(&self) -> Body {
+        let clocks = self.set.told_clocks();
+        match self.stopping {
+            None => Body::Heartbeat {
+                delta: Delta::default(),
+                clocks,
+            },
+            Some(_) => Body::Stopping {
+                clocks,
+                handover: self.config.handover,
+            },
+        }
+    }
+
+    // Handing over.
+
+    /// Whether a replica's presences give way to others of the same key.
+    fn hands_over(&self, replica: &ReplicaId) -> bool {
+        if replica == self.replica() {
+            return self.stopping.is_some() && self.config.handover;
+        }
+        let peer = self.peers.get(replica.name());
+        peer.is_some_and(|peer| peer.replica == *replica && peer.stopping == Some(true))
+    }
+
+    fn any_hands_over(&self) -> bool {
+        self.hands_over(self.replica())
+            || self.peers.values().any(|peer| peer.stopping == Some(true))
+    }
+
+    /// Lets the joins of a merge take the place of presences of stopping replicas.
+    fn hand_over_joined(&mut self, merged: &Diff) {
+        if !self.any_hands_over() {
+            return;
+        }
+        let updated = |entry: &Entry<'_>| {
+            merged.leaves.iter().map(Left::entry).any(|left| {
+                left.topic == entry.topic
+                    && left.replica == entry.replica
+                    && left.pid == entry.pid
+                    && left.key == entry.key
+            })
+        };
+        let joined: Vec<(Arc<str>, KeyBuf)> = merged
+            .joins
+            .iter()
+            .filter(|&&handle| self.set.lists(handle))
+            .map(|&handle| self.set.entry(handle))
+            .filter(|entry| !self.hands_over(entry.replica) && !updated(entry))
+            .map(|entry| (Arc::clone(entry.topic), entry.key.into()))
+            .collect();
+        for (topic, key) in joined {
+            self.hand_over(&topic, key.as_key());
+        }
+    }
+
+    /// Lets a presence that has just joined take the place of one of the same key on a stopping replica:
+    /// of the earliest, so that all who know the same do the same.
+    fn hand_over(&mut self, topic: &str, key: Key<'_>) {
+        if !self.any_hands_over() {
+            return;
+        }
+        let entries = self.set.list_key(topic, key);
+        let stopping = entries.filter(|entry| self.hands_over(entry.replica));
+        let Some((dot, pid)) = stopping.map(|entry| (entry.dot(), entry.pid)).min() else {
+            return;
+        };
+        let left = if dot.replica == *self.replica() {
+            self.set.leave(topic, pid, key)
+        } else {
+            self.set.expel(&dot)
+        };
+        if let Some(left) = left {
+            self.stats.handed_over += 1;
+            self.changes.leave(left);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The other replicas: who lives, who is silent, who has stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::transfers::{Answering, Asked};
+use super::{Event, Refusal, To, Tracker};
+use crate::clock::{Context, ReplicaId};
+use crate::entry::Left;
+use crate::set;
+use crate::wire::cluster::Body;
+
+/// What is known of another node's replica.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) replica: ReplicaId,
+    pub(super) status: Status,
+    /// When it was last heard directly.
+    pub(super) heard: Duration,
+    /// What it last said that it has seen.
+    pub(super) clocks: Context,
+    /// The answer that it owes.
+    pub(super) asked: Option<Asked>,
+    /// The answer that it is given.
+    pub(super) answering: Option<Answering>,
+    /// That it is about to stop; whether its presences are handed over.
+    pub(super) stopping: Option<bool>,
+}
+
+/// Whether a replica is listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// It is.
+    Up,
+    /// It is heard again after it was down, and is listed once all that it told before has arrived, up
+    /// to this counter: until then its entries may be ones that have left in the meantime.
+    Returning {
+        /// The counter.
+        until: u64,
+    },
+    /// It was not heard for `down_period`, or its node is known to be gone.
+    Down,
+}
+
+/// A replica that said goodbye: late messages of it are not to bring it back.
+#[derive(Debug)]
+pub(super) struct Departed {
+    incarnation: u64,
+    at: Duration,
+}
+
+impl Tracker {
+    /// A message came from `from`, which had seen `clocks`.
+    pub(super) fn hear(
+        &mut self,
+        from: &ReplicaId,
+        clocks: Option<&Context>,
+    ) -> Result<(), Refusal> {
+        let name = from.name();
+        if let Some(departed) = self.departed.get(name)
+            && departed.incarnation >= from.incarnation()
+        {
+            let newest = departed.incarnation;
+            if newest > from.incarnation() {
+                self.send(To::One(from.shared_name()), Body::Superseded { newest });
+            }
+            return Err(Refusal::Departed(from.clone()));
+        }
+        match self.peers.get_mut(name) {
+            Some(peer) if peer.replica == *from => {
+                peer.heard = self.now;
+                if let (Status::Down, Some(clocks)) = (peer.status, clocks) {
+                    let until = clocks.counter(from).unwrap_or(0);
+                    peer.status = Status::Returning { until };
+                    self.greet(name);
+                }
+            }
+            Some(peer) if from.supersedes(&peer.replica) => {
+                let old = peer.replica.clone();
+                self.stats.replaced += 1;
+                self.forget(&old);
+                self.admit(from)?;
+            }
+            Some(peer) => {
+                let newest = peer.replica.clone();
+                self.send(
+                    To::One(from.shared_name()),
+                    Body::Superseded {
+                        newest: newest.incarnation(),
+                    },
+                );
+                return Err(Refusal::Superseded {
+                    replica: from.clone(),
+                    newest,
+                });
+            }
+            None => self.admit(from)?,
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, replica: &ReplicaId) -> Result<(), Refusal> {
+        match self.set.up(replica) {
+            Ok(_) => {}
+            Err(set::AdmitError::TooMany(max)) => return Err(Refusal::TooMany(max)),
+            // The set knows the peers and this replica, no others.
+            Err(set::AdmitError::Superseded { newest }) => {
+                let replica = replica.clone();
+                return Err(Refusal::Superseded { replica, newest });
+            }
+        }
+        self.departed.remove(replica.name());
+        let peer = Peer {
+            replica: replica.clone(),
+            status: Status::Up,
+            heard: self.now,
+            clocks: Context::new(),
+            asked: None,
+            answering: None,
+            stopping: None,
+        };
+        self.peers.insert(replica.shared_name(), peer);
+        self.events.push_back(Event::Up(replica.clone()));
+        self.greet(replica.name());
+        Ok(())
+    }
+
+    /// Takes note of what a peer has seen, lists it again where it was away and nothing of what it told
+    /// before is missing, and asks for what is.
+    pub(super) fn settle(&mut self, from: &ReplicaId, clocks: Context) {
+        self.follow_own_name(&clocks);
+        let Some(peer) = self.peers.get_mut(from.name()) else {
+            return;
+        };
+        // One that is new here has told everything in vain until now, and one that returns is waited
+        // for; what others lack is seen when they next look.
+        let waits = peer.clocks.is_empty() || matches!(peer.status, Status::Returning { .. });
+        peer.clocks = clocks;
+        self.list_returned();
+        if waits {
+            self.ask_owner(from.name());
+        }
+    }
+
+    /// Lists the replicas that have returned and of which nothing is missing.
+    pub(super) fn list_returned(&mut self) {
+        let set = &self.set;
+        let returned: Vec<ReplicaId> = self
+            .peers
+            .values()
+            .filter(|peer| match peer.status {
+                Status::Returning { until } => set.counter(&peer.replica) >= Some(until),
+                Status::Up | Status::Down => false,
+            })
+            .map(|peer| peer.replica.clone())
+            .collect();
+        for replica in returned {
+            if let Some(peer) = self.peers.get_mut(replica.name()) {
+                peer.status = Status::Up;
+            }
+            // It is known, so it is admitted.
+            if self.set.up(&replica).is_ok() {
+                for entry in self.set.entries_of(&replica) {
+                    self.changes.join(&entry);
+                }
+                self.stats.returned += 1;
+                self.events.push_back(Event::Up(replica));
+            }
+        }
+    }
+
+    /// Hides a replica that is not heard any more.
+    pub(super) fn take_down(&mut self, replica: &ReplicaId) {
+        let Some(peer) = self.peers.get_mut(replica.name()) else {
+            return;
+        };
+        if peer.replica != *replica {
+            return;
+        }
+        peer.status = Status::Down;
+        peer.clocks = Context::new();
+        peer.asked = None;
+        peer.answering = None;
+        if self.set.down(replica) {
+            for entry in self.set.entries_of(replica) {
+                self.changes.leave(Left::from(entry));
+            }
+            self.events.push_back(Event::Down(replica.clone()));
+        }
+    }
+
+    /// Forgets a replica for good.
+    pub(super) fn forget(&mut self, replica: &ReplicaId) {
+        self.take_down(replica);
+        self.set.remove(replica);
+        self.noted.remove(replica);
+        if self.peers.remove(replica.name()).is_some() {
+            self.events.push_back(Event::Permdown(replica.clone()));
+        }
+    }
+
+    /// A replica stops for good.
+    pub(super) fn take_leave_of(&mut self, from: &ReplicaId) -> Result<(), Refusal> {
+        match self.peers.get(from.name()).map(|peer| &peer.replica) {
+            Some(known) if known == from => self.forget(&from.clone()),
+            Some(known) if !from.supersedes(known) => {
+                return Err(Refusal::Superseded {
+                    replica: from.clone(),
+                    newest: known.clone(),
+                });
+            }
+            // A later life of the same node came and went unheard: this one is over as well.
+            Some(known) => {
+                let known = known.clone();
+                self.forget(&known);
+            }
+            None => {}
+        }
+        if self.departed.len() < self.config.limits.replicas {
+            let departed = Departed {
+                incarnation: from.incarnation(),
+                at: self.now,
+            };
+            self.departed.insert(from.shared_name(), departed);
+        }
+        Ok(())
+    }
+
+    /// Finds the replicas that were silent for too long.
+    pub(super) fn detect_downs(&mut self) {
+        let silent = |peer: &&Peer| self.now.saturating_sub(peer.heard) >= self.config.down_period;
+        let silent: Vec<_> = self.peers.values().filter(silent).collect();
+        let silent: Vec<_> = silent
+            .into_iter()
+            .map(|peer| {
+                let gone = self.now.saturating_sub(peer.heard) >= self.config.permdown_period;
+                (peer.replica.clone(), peer.status, gone)
+            })
+            .collect();
+        for (replica, status, gone) in silent {
+            if gone {
+                self.forget(&replica);
+            } else if status != Status::Down {
+                self.take_down(&replica);
+            }
+        }
+        let (now, kept) = (self.now, self.config.permdown_period);
+        self.departed
+            .retain(|_, departed| now.saturating_sub(departed.at) < kept);
+    }
+
+    /// The time for which this replica did not run is no silence of others.
+    pub(super) fn forgive(&mut self, late: Duration) {
+        let now = self.now;
+        for peer in self.peers.values_mut() {
+            peer.heard = (peer.heard + late).min(now);
+        }
+    }
+
+    /// Tells a peer that this replica lives and what it has told so far.
+    fn greet(&mut self, name: &str) {
+        if let Some((name, _)) = self.peers.get_key_value(name) {
+            let name = Arc::clone(name);
+            let body = self.idle_heartbeat();
+            self.send(To::One(name), body);
+        }
+    }
+
+    /// Whoever is told of a later life of its own name begins a later one still: its clock went back, or
+    /// nobody would hear it.
+    fn follow_own_name(&mut self, clocks: &Context) {
+        let own = self.set.replica();
+        let newest = clocks
+            .iter()
+            .map(|(replica, _)| replica)
+            .filter(|replica| replica.supersedes(own))
+            .map(ReplicaId::incarnation)
+            .max();
+        if let Some(newest) = newest {
+            self.reincarnate(newest);
+        }
+    }
+
+    /// Begins a life later than `newest`.
+    pub(super) fn reincarnate(&mut self, newest: u64) {
+        let from = self.set.replica().clone();
+        let next = newest
+            .checked_add(1)
+            .filter(|_| newest > from.incarnation());
+        let Some(leaves) = next.and_then(|next| self.set.reincarnate(next)) else {
+            return;
+        };
+        for left in leaves {
+            self.changes.leave(left);
+        }
+        let to = self.set.replica().clone();
+        for entry in self.set.entries_of(&to) {
+            self.changes.join(&entry);
+        }
+        for peer in self.peers.values_mut() {
+            peer.asked = None;
+            peer.answering = None;
+        }
+        self.silent_periods = self.config.max_silent_periods;
+        self.stats.reincarnated += 1;
+        self.events.push_back(Event::Reincarnated { from, to });
+    }
+}

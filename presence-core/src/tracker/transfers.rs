@@ -1,0 +1,209 @@
+//! Transfers: asking for what is missing, and answering.
+//!
+//! Whoever sees that a peer has told more than has arrived asks that peer, and of another replica's
+//! changes only where their own replica does not tell them itself for a whole sample period. The
+//! request names the replicas that are asked about, so no answer brings what was not wanted, and none
+//! asks about a replica that is down: it would be asked over and over. An answer that does not fit one
+//! message goes chunk by chunk, the next when the one before has arrived, so that it neither floods a
+//! queue nor holds heartbeats up. What gets lost is asked for again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::peers::Status;
+use super::{To, Tracker};
+use crate::clock::{Context, ReplicaId};
+use crate::delta::Delta;
+use crate::set;
+use crate::wire::cluster::Body;
+
+/// An answer that is waited for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    id: u64,
+    /// When it was asked for, or a part of it came last.
+    at: Duration,
+}
+
+/// An answer that is given.
+#[derive(Debug)]
+pub(super) struct Answering {
+    id: u64,
+    transfer: set::Transfer,
+    /// When it was asked for, or the last part was taken.
+    at: Duration,
+}
+
+impl Tracker {
+    /// Asks whoever has told more than has arrived.
+    pub(super) fn ask_for_missing(&mut self) {
+        let mut wanted: BTreeMap<Arc<str>, Context> = BTreeMap::new();
+        let mut want = |name: &Arc<str>, replica: &ReplicaId, seen: u64| {
+            let context = wanted.entry(Arc::clone(name)).or_default();
+            context.advance(replica.clone(), seen);
+        };
+        let mut noted = BTreeMap::new();
+        for (name, peer) in &self.peers {
+            if peer.status == Status::Down {
+                continue;
+            }
+            for (replica, told) in peer.clocks.iter() {
+                let Some(seen) = self.set.counter(replica).filter(|&seen| seen < told) else {
+                    continue;
+                };
+                if *replica == peer.replica {
+                    want(name, replica, seen);
+                } else if self.set.status(replica) == Some(set::Status::Up)
+                    && !self.told(replica, told)
+                {
+                    let best = noted.entry(replica.clone()).or_insert((told, name));
+                    if told > best.0 {
+                        *best = (told, name);
+                    }
+                }
+            }
+        }
+        for (replica, &(_, name)) in &noted {
+            let seen = self.set.counter(replica).unwrap_or(0);
+            if self.noted.get(replica).is_some_and(|&before| before > seen) {
+                want(name, replica, seen);
+            }
+        }
+        self.noted = noted
+            .into_iter()
+            .map(|(replica, (told, _))| (replica, told))
+            .collect();
+        for (name, clocks) in wanted {
+            self.ask(&name, clocks);
+        }
+    }
+
+    /// Whether `replica` itself has told of its changes up to `counter`, so that it will be asked.
+    fn told(&self, replica: &ReplicaId, counter: u64) -> bool {
+        self.peers.get(replica.name()).is_some_and(|owner| {
+            owner.replica == *replica && owner.clocks.counter(replica) >= Some(counter)
+        })
+    }
+
+    /// Asks a peer for what it has told of itself and has not arrived.
+    pub(super) fn ask_owner(&mut self, name: &str) {
+        let Some((name, peer)) = self.peers.get_key_value(name) else {
+            return;
+        };
+        let told = peer.clocks.counter(&peer.replica);
+        let seen = self.set.counter(&peer.replica);
+        if let Some(seen) = seen.filter(|_| told > seen) {
+            let clocks = Context::from_iter([(peer.replica.clone(), seen)]);
+            let name = Arc::clone(name);
+            self.ask(&name, clocks);
+        }
+    }
+
+    fn ask(&mut self, name: &Arc<str>, clocks: Context) {
+        let (now, timeout) = (self.now, self.config.transfer_timeout());
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        let waits = |asked: &Asked| now.saturating_sub(asked.at) < timeout;
+        if peer.asked.as_ref().is_some_and(waits) {
+            return;
+        }
+        self.last_request += 1;
+        let id = self.last_request;
+        peer.asked = Some(Asked { id, at: now });
+        self.stats.transfers_asked += 1;
+        self.send(
+            To::One(Arc::clone(name)),
+            Body::TransferRequest { id, clocks },
+        );
+    }
+
+    /// A peer asks.
+    pub(super) fn answer(&mut self, from: &ReplicaId, id: u64, clocks: &Context) {
+        let transfer = self.set.answer(from, clocks);
+        if transfer.is_incremental() {
+            self.stats.transfers_incremental += 1;
+        } else {
+            self.stats.transfers_full += 1;
+        }
+        let at = self.now;
+        if let Some(peer) = self.peers.get_mut(from.name()) {
+            peer.answering = Some(Answering { id, transfer, at });
+        }
+        self.send_chunk(from);
+    }
+
+    /// A peer has taken a part of its answer.
+    pub(super) fn go_on(&mut self, from: &ReplicaId, id: u64) {
+        let now = self.now;
+        let peer = self.peers.get_mut(from.name());
+        let answering = peer.and_then(|peer| peer.answering.as_mut());
+        if let Some(answering) = answering.filter(|answering| answering.id == id) {
+            answering.at = now;
+            self.stats.chunks += 1;
+            self.send_chunk(from);
+        }
+    }
+
+    fn send_chunk(&mut self, from: &ReplicaId) {
+        let Some(peer) = self.peers.get_mut(from.name()) else {
+            return;
+        };
+        let Some(mut answering) = peer.answering.take() else {
+            return;
+        };
+        let id = answering.id;
+        let chunk = self
+            .set
+            .next_chunk(&mut answering.transfer, self.config.chunk_values);
+        let last = chunk.is_none() || answering.transfer.is_finished();
+        if !last {
+            peer.answering = Some(answering);
+        }
+        let reply = Body::TransferReply {
+            id,
+            delta: chunk.unwrap_or_default(),
+            clocks: self.set.clocks(),
+            last,
+        };
+        self.send(To::One(from.shared_name()), reply);
+    }
+
+    /// A part of an answer has arrived and was merged.
+    pub(super) fn took(&mut self, from: &ReplicaId, id: u64, last: bool) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(from.name()) else {
+            return;
+        };
+        let Some(asked) = peer.asked.as_mut().filter(|asked| asked.id == id) else {
+            return;
+        };
+        asked.at = now;
+        if last {
+            peer.asked = None;
+        } else {
+            self.send(To::One(from.shared_name()), Body::TransferContinue { id });
+        }
+    }
+
+    /// Gives up answers that nobody takes any more.
+    pub(super) fn drop_stalled_answers(&mut self) {
+        let (now, timeout) = (self.now, self.config.transfer_timeout().saturating_mul(2));
+        for peer in self.peers.values_mut() {
+            let stalled = |answering: &mut Answering| now.saturating_sub(answering.at) > timeout;
+            peer.answering.take_if(stalled);
+        }
+    }
+
+    /// Refuses a delta that speaks of changes of this replica which it never made.
+    pub(super) fn invented(&self, delta: &Delta) -> Option<u64> {
+        let own = self.set.replica();
+        let seen = self.set.counter(own);
+        let values = delta.values().filter(|entry| entry.replica == own);
+        let values = values.map(|entry| entry.counter);
+        let gone = delta.gone().filter(|(replica, _)| *replica == own);
+        let gone = gone.filter_map(|(_, gone)| gone.last());
+        values.chain(gone).max().filter(|&last| Some(last) > seen)
+    }
+}

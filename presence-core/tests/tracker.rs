@@ -1,0 +1,7 @@
+//! The tracker, driven over a tiny in-memory network.
+
+#[path = "tracker/world.rs"]
+mod world;
+
+#[path = "tracker/heartbeats.rs"]
+mod heartbeats;
