@@ -286,6 +286,36 @@ impl Delta {
     }
 }
 
+/// Defects for a simulation to plant.
+#[cfg(feature = "sabotage")]
+impl Delta {
+    /// Forgets the gone dots, so that leaves are never told.
+    pub fn spoil_gone(&mut self) {
+        for part in &mut self.parts {
+            part.gone = Cloud::new();
+        }
+    }
+
+    /// Claims that whatever is not among the values up to `counter` is gone.
+    pub fn spoil_whole(&mut self, replica: &ReplicaId, counter: u64) {
+        for part in self.parts.iter_mut().filter(|part| part.replica == *replica) {
+            let mut first = 1;
+            for value in &part.values {
+                if first < value.counter {
+                    let last = value.counter - 1;
+                    part.gone.insert_interval(Interval { first, last });
+                }
+                first = value.counter + 1;
+            }
+            if first <= counter {
+                let last = counter;
+                part.gone.insert_interval(Interval { first, last });
+            }
+            part.closing = false;
+        }
+    }
+}
+
 impl fmt::Debug for Delta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();

@@ -535,6 +535,12 @@ impl Tracker {
         self.peers.values().map(|peer| (&peer.replica, peer.status))
     }
 
+    /// The replica of a node that is known, and whether it is listed.
+    pub fn status(&self, name: &str) -> Option<(&ReplicaId, Status)> {
+        let peer = self.peers.get(name)?;
+        Some((&peer.replica, peer.status))
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> Stats {
         self.stats

@@ -12,56 +12,56 @@ use presence_core::wire::cluster::{Body, Message};
 
 /// One message on its way.
 #[derive(Clone, Debug)]
-pub struct Sent {
-    pub to: Arc<str>,
-    pub message: Message,
+pub(crate) struct Sent {
+    pub(crate) to: Arc<str>,
+    pub(crate) message: Message,
 }
 
 /// A diff as a listener sees it: the refs that joined and left, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    pub number: u64,
-    pub topic: String,
-    pub joins: Vec<(String, String)>,
-    pub leaves: Vec<(String, String)>,
+pub(crate) struct Told {
+    pub(crate) number: u64,
+    pub(crate) topic: String,
+    pub(crate) joins: Vec<(String, String)>,
+    pub(crate) leaves: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
-pub struct Node {
-    pub tracker: Tracker,
-    pub events: Vec<Event>,
-    pub diffs: Vec<Told>,
-    pub refusals: Vec<Refusal>,
+pub(crate) struct Node {
+    pub(crate) tracker: Tracker,
+    pub(crate) events: Vec<Event>,
+    pub(crate) diffs: Vec<Told>,
+    pub(crate) refusals: Vec<Refusal>,
     /// The list of each topic as the diffs alone tell it: key and ref.
-    pub folded: BTreeMap<String, BTreeSet<(String, String)>>,
+    pub(crate) folded: BTreeMap<String, BTreeSet<(String, String)>>,
 }
 
-pub struct World {
-    pub now: Duration,
-    pub config: Config,
-    pub nodes: BTreeMap<Arc<str>, Node>,
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) config: Config,
+    pub(crate) nodes: BTreeMap<Arc<str>, Node>,
     /// Pairs between which nothing is delivered, in this direction.
-    pub cut: BTreeSet<(Arc<str>, Arc<str>)>,
+    pub(crate) cut: BTreeSet<(Arc<str>, Arc<str>)>,
     /// What was sent and not yet delivered.
-    pub queue: VecDeque<Sent>,
+    pub(crate) queue: VecDeque<Sent>,
     /// All that was delivered or lost.
-    pub sent: Vec<Sent>,
+    pub(crate) sent: Vec<Sent>,
     next_pid: u64,
 }
 
-pub fn seconds(seconds: f64) -> Duration {
+pub(crate) fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
 impl World {
     /// Periods of one second; an idle node speaks every sixth.
-    pub fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         let mut config = Config::with_periods(seconds(1.0), 5);
         config.permdown_period = seconds(60.0);
         Self::with(config, names)
     }
 
-    pub fn with(config: Config, names: &[&str]) -> Self {
+    pub(crate) fn with(config: Config, names: &[&str]) -> Self {
         let mut world = Self {
             now: Duration::ZERO,
             config,
@@ -77,7 +77,7 @@ impl World {
         world
     }
 
-    pub fn start(&mut self, name: &str, incarnation: u64) {
+    pub(crate) fn start(&mut self, name: &str, incarnation: u64) {
         let replica = ReplicaId::new(name, incarnation);
         let tracker =
             Tracker::new(replica, self.config.clone(), 7, u64::MAX / 2, self.now).unwrap();
@@ -91,36 +91,36 @@ impl World {
         self.nodes.insert(name.into(), node);
     }
 
-    pub fn crash(&mut self, name: &str) {
+    pub(crate) fn crash(&mut self, name: &str) {
         self.nodes.remove(name);
     }
 
-    pub fn cut(&mut self, a: &str, b: &str) {
+    pub(crate) fn cut(&mut self, a: &str, b: &str) {
         self.cut.insert((a.into(), b.into()));
         self.cut.insert((b.into(), a.into()));
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.cut.clear();
     }
 
-    pub fn node(&mut self, name: &str) -> &mut Node {
+    pub(crate) fn node(&mut self, name: &str) -> &mut Node {
         self.nodes.get_mut(name).unwrap()
     }
 
-    pub fn tracker(&mut self, name: &str) -> &mut Tracker {
+    pub(crate) fn tracker(&mut self, name: &str) -> &mut Tracker {
         &mut self.node(name).tracker
     }
 
     /// Tracks a new process.
-    pub fn track(&mut self, name: &str, topic: &str, key: &str) -> Pid {
+    pub(crate) fn track(&mut self, name: &str, topic: &str, key: &str) -> Pid {
         self.next_pid += 1;
         let pid = Pid(self.next_pid);
         self.track_pid(name, topic, key, pid);
         pid
     }
 
-    pub fn track_pid(&mut self, name: &str, topic: &str, key: &str, pid: Pid) -> PhxRef {
+    pub(crate) fn track_pid(&mut self, name: &str, topic: &str, key: &str, pid: Pid) -> PhxRef {
         let tracker = self.tracker(name);
         let tracked = tracker.track(&topic.into(), pid, Key::Text(key), &Meta::empty());
         let phx_ref = tracked.unwrap();
@@ -128,7 +128,7 @@ impl World {
         phx_ref
     }
 
-    pub fn update(&mut self, name: &str, topic: &str, key: &str, pid: Pid, meta: &str) -> PhxRef {
+    pub(crate) fn update(&mut self, name: &str, topic: &str, key: &str, pid: Pid, meta: &str) -> PhxRef {
         let meta = Meta::parse(meta).unwrap();
         let tracker = self.tracker(name);
         let updated = tracker.update(topic, pid, Key::Text(key), &meta).unwrap();
@@ -136,14 +136,14 @@ impl World {
         updated
     }
 
-    pub fn untrack_pid(&mut self, name: &str, pid: Pid) -> usize {
+    pub(crate) fn untrack_pid(&mut self, name: &str, pid: Pid) -> usize {
         let untracked = self.tracker(name).untrack_pid(pid);
         self.drain(name);
         untracked
     }
 
     /// Takes out all that a tracker has to say.
-    pub fn drain(&mut self, name: &str) {
+    pub(crate) fn drain(&mut self, name: &str) {
         let names: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
         let node = self.nodes.get_mut(name).unwrap();
         while let Some(transmit) = node.tracker.poll_transmit() {
@@ -209,7 +209,7 @@ impl World {
     }
 
     /// Delivers what was sent, and what that leads to.
-    pub fn deliver(&mut self) {
+    pub(crate) fn deliver(&mut self) {
         while let Some(sent) = self.queue.pop_front() {
             self.sent.push(sent.clone());
             let from = sent.message.from.shared_name();
@@ -220,7 +220,7 @@ impl World {
     }
 
     /// Gives a message to its receiver, whatever is cut.
-    pub fn give(&mut self, sent: &Sent) {
+    pub(crate) fn give(&mut self, sent: &Sent) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&sent.to) else {
             return;
@@ -234,7 +234,7 @@ impl World {
     }
 
     /// Lets time pass.
-    pub fn run(&mut self, duration: Duration) {
+    pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         self.deliver();
         loop {
@@ -255,7 +255,7 @@ impl World {
     }
 
     /// Who is listed: the keys, one for each presence.
-    pub fn list(&mut self, name: &str, topic: &str) -> Vec<String> {
+    pub(crate) fn list(&mut self, name: &str, topic: &str) -> Vec<String> {
         let set = self.tracker(name).set();
         let mut keys: Vec<String> = set.list(topic).map(|e| e.key.as_str().into()).collect();
         keys.sort();
@@ -263,7 +263,7 @@ impl World {
     }
 
     /// The messages of `from` since `mark`, each as a word.
-    pub fn words(&self, from: &str, mark: usize) -> Vec<&'static str> {
+    pub(crate) fn words(&self, from: &str, mark: usize) -> Vec<&'static str> {
         let sent = self.sent[mark..].iter();
         sent.filter(|sent| sent.message.from.name() == from)
             .map(|sent| word(&sent.message.body))
@@ -271,7 +271,7 @@ impl World {
     }
 }
 
-pub fn word(body: &Body) -> &'static str {
+pub(crate) fn word(body: &Body) -> &'static str {
     match body {
         Body::Heartbeat { delta, .. } if delta.is_empty() => "idle",
         Body::Heartbeat { .. } => "delta",

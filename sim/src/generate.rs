@@ -1,0 +1,481 @@
+//! Schedules made from a seed.
+//!
+//! Each turns on a random part of what can go wrong, at random rates (swarm testing, after Groce et
+//! al., *Swarm testing*, 2012): a run in which everything goes wrong at once seldom gets anywhere.
+
+use fastrand::Rng;
+
+use crate::schedule::{Action, Network, NodeSpec, Schedule, Settings, Step};
+
+/// The schedule of a seed.
+pub fn random(seed: u64) -> Schedule {
+    Generator::new(seed).generate()
+}
+
+struct Generator {
+    rng: Rng,
+    seed: u64,
+    settings: Settings,
+    nodes: Vec<NodeSpec>,
+    end_ms: u64,
+    steps: Vec<Step>,
+    topics: u32,
+    keys: u32,
+    next_process: u64,
+    /// What is tracked, as far as the operations go: node, process, topic, key.
+    tracked: Vec<(usize, u64, String, String)>,
+}
+
+impl Generator {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let settings = settings(&mut rng);
+        let count = match rng.u32(0..10) {
+            0..2 => 2,
+            2..5 => 3,
+            5..8 => rng.usize(4..6),
+            _ => rng.usize(6..10),
+        };
+        let mut nodes: Vec<NodeSpec> = (0..count).map(|n| node(&format!("n{n}"))).collect();
+        if rng.u32(0..4) == 0 {
+            for node in &mut nodes {
+                if rng.bool() {
+                    node.clock_ppm = rng.i64(-30_000..30_000);
+                }
+            }
+        }
+        if rng.u32(0..30) == 0
+            && let Some(odd) = nodes.last_mut()
+        {
+            odd.pool_size = Some(settings.pool_size + 1);
+        }
+        let periods = rng.u64(20..80);
+        Self {
+            end_ms: periods * settings.broadcast_period,
+            topics: rng.u32(1..6),
+            keys: rng.u32(1..10),
+            rng,
+            seed,
+            settings,
+            nodes,
+            steps: Vec::new(),
+            next_process: 1,
+            tracked: Vec::new(),
+        }
+    }
+
+    fn generate(mut self) -> Schedule {
+        self.operations();
+        self.storms();
+        if self.rng.u32(0..10) > 0 {
+            self.lives();
+            self.stops();
+            self.pauses();
+            self.cuts();
+            self.guesses();
+        }
+        self.additions();
+        self.steps.retain(|step| step.at_ms <= self.end_ms);
+        self.steps.sort_by_key(|step| step.at_ms);
+        let network = network(&mut self.rng);
+        let heal_first = self.part();
+        Schedule {
+            name: format!("seed {}", self.seed),
+            seed: self.seed,
+            settings: self.settings,
+            network,
+            nodes: self.nodes,
+            steps: self.steps,
+            heal_ms: self.end_ms,
+            heal_first,
+        }
+    }
+
+    /// People come, change and go.
+    fn operations(&mut self) {
+        let period = self.settings.broadcast_period;
+        let mean_gap = [period / 20, period / 4, period, period * 4][self.rng.usize(0..4)].max(1);
+        let most = 400;
+        let idle = (self.rng.u32(0..5) == 0).then(|| {
+            let from = self.rng.u64(0..self.end_ms);
+            from..from + self.end_ms / 3
+        });
+        let mut at = self.rng.u64(0..=mean_gap);
+        let mut made = 0;
+        let [joins, updates] = [self.rng.u32(3..8), self.rng.u32(0..5)];
+        while at < self.end_ms && made < most {
+            if idle.as_ref().is_none_or(|idle| !idle.contains(&at)) {
+                self.operation(at, joins, updates);
+                made += 1;
+            }
+            at += self.rng.u64(0..=2 * mean_gap);
+        }
+    }
+
+    fn operation(&mut self, at: u64, joins: u32, updates: u32) {
+        let roll = self.rng.u32(0..12);
+        if self.tracked.is_empty() || roll < joins {
+            let node = self.rng.usize(0..self.nodes.len());
+            // One process may be tracked in many topics, and under many keys.
+            let again = self.tracked.iter().rev().find(|tracked| tracked.0 == node);
+            let process = match again {
+                Some(tracked) if self.rng.u32(0..3) == 0 => tracked.1,
+                _ => {
+                    self.next_process += 1;
+                    self.next_process
+                }
+            };
+            let topic = format!("t{}", self.rng.u32(0..self.topics));
+            let key = format!("k{}", self.rng.u32(0..self.keys));
+            self.tracked.push((node, process, topic.clone(), key.clone()));
+            let node = self.nodes[node].name.clone();
+            self.push(at, Action::Track {
+                node,
+                process,
+                topic,
+                key,
+            });
+            return;
+        }
+        let which = self.rng.usize(0..self.tracked.len());
+        let (node, process, topic, key) = self.tracked[which].clone();
+        let name = self.nodes[node].name.clone();
+        let action = if roll < joins + updates {
+            if self.rng.u32(0..12) == 0 {
+                Action::UpdateTopic { node: name, topic }
+            } else {
+                Action::Update {
+                    node: name,
+                    process,
+                    topic,
+                    key,
+                }
+            }
+        } else if self.rng.bool() {
+            self.tracked.swap_remove(which);
+            Action::Untrack {
+                node: name,
+                process,
+                topic,
+                key,
+            }
+        } else {
+            self.tracked.retain(|tracked| (tracked.0, tracked.1) != (node, process));
+            Action::End {
+                node: name,
+                process,
+            }
+        };
+        self.push(at, action);
+    }
+
+    fn storms(&mut self) {
+        if self.rng.u32(0..3) > 0 {
+            return;
+        }
+        for _ in 0..self.rng.u32(1..4) {
+            let node = self.some_node();
+            let at = self.rng.u64(0..self.end_ms);
+            let count = [5, 30, 120, 300][self.rng.usize(0..4)];
+            let topic = format!("t{}", self.rng.u32(0..self.topics));
+            let first = 1_000_000 + self.next_process;
+            self.next_process += count;
+            self.push(at, Action::Storm {
+                node: node.clone(),
+                topic,
+                first,
+                count,
+            });
+            if self.rng.bool() {
+                let later = at + self.rng.u64(0..self.end_ms / 2);
+                self.push(later, Action::Exodus { node });
+            }
+        }
+    }
+
+    /// Crashes and restarts.
+    fn lives(&mut self) {
+        if self.rng.bool() {
+            return;
+        }
+        for _ in 0..self.rng.u32(1..5) {
+            let node = self.some_node();
+            let at = self.rng.u64(0..self.end_ms);
+            self.push(at, Action::Crash { node: node.clone() });
+            self.again(at, node);
+        }
+    }
+
+    /// A node that is gone comes back, or another takes its place, or neither.
+    fn again(&mut self, at: u64, node: String) {
+        let Settings {
+            broadcast_period: period,
+            down_period: down,
+            permdown_period: permdown,
+            ..
+        } = self.settings;
+        let away = match self.rng.u32(0..6) {
+            0 => return,
+            1 => self.rng.u64(0..100),
+            2 => self.rng.u64(0..2 * period),
+            3 => self.rng.u64(0..down),
+            4 => down + self.rng.u64(0..down),
+            _ => permdown + self.rng.u64(0..permdown / 2),
+        };
+        if self.rng.u32(0..6) == 0 && self.nodes.len() < 12 {
+            let fresh = self.fresh_node();
+            self.push(at + away, Action::Start {
+                node: fresh,
+                clock_ms: 0,
+            });
+            return;
+        }
+        let clock_ms = match self.rng.u32(0..4) {
+            0 => -(self.rng.i64(1..3_600_000)),
+            _ => self.rng.i64(0..1000),
+        };
+        self.push(at + away, Action::Start { node, clock_ms });
+    }
+
+    /// Graceful stops: users go on to other nodes.
+    fn stops(&mut self) {
+        if self.rng.u32(0..3) > 0 {
+            return;
+        }
+        for _ in 0..self.rng.u32(1..3) {
+            let node = self.rng.usize(0..self.nodes.len());
+            let at = self.rng.u64(0..self.end_ms);
+            let drain_ms = self.rng.u64(0..4 * self.settings.broadcast_period);
+            let name = self.nodes[node].name.clone();
+            self.push(at, Action::Stop {
+                node: name.clone(),
+                drain_ms,
+            });
+            let users: Vec<_> = self.tracked.iter().filter(|tracked| tracked.0 == node).cloned().collect();
+            for (_, _, topic, key) in users {
+                if self.rng.u32(0..3) > 0 {
+                    self.next_process += 1;
+                    let process = self.next_process;
+                    let node = self.some_node();
+                    let soon = at + self.rng.u64(0..2 * self.settings.broadcast_period);
+                    self.push(soon, Action::Track {
+                        node,
+                        process,
+                        topic,
+                        key,
+                    });
+                }
+            }
+            self.again(at + drain_ms, name);
+        }
+    }
+
+    fn pauses(&mut self) {
+        if self.rng.u32(0..3) == 0 {
+            for _ in 0..self.rng.u32(1..4) {
+                let (node, at) = (self.some_node(), self.rng.u64(0..self.end_ms));
+                let ms = [
+                    self.rng.u64(0..2 * self.settings.broadcast_period),
+                    self.rng.u64(0..2 * self.settings.down_period),
+                ][self.rng.usize(0..2)];
+                self.push(at, Action::Pause { node, ms });
+            }
+        }
+        if self.rng.u32(0..4) == 0 {
+            for _ in 0..self.rng.u32(1..3) {
+                let (node, at) = (self.some_node(), self.rng.u64(0..self.end_ms));
+                let us_per_message = self.rng.u64(1_000..400_000);
+                let ms = self.rng.u64(0..self.end_ms / 2);
+                self.push(at, Action::Slow {
+                    node,
+                    us_per_message,
+                    ms,
+                });
+            }
+        }
+    }
+
+    fn cuts(&mut self) {
+        if self.rng.u32(0..5) < 2 {
+            return;
+        }
+        let Settings {
+            broadcast_period: period,
+            down_period: down,
+            permdown_period: permdown,
+            ..
+        } = self.settings;
+        for _ in 0..self.rng.u32(1..5) {
+            let at = self.rng.u64(0..self.end_ms);
+            let ms = match self.rng.u32(0..4) {
+                0 => self.rng.u64(0..2 * period),
+                1 => self.rng.u64(0..down),
+                2 => down + self.rng.u64(0..2 * down),
+                _ => permdown + self.rng.u64(0..permdown),
+            };
+            let (from, to) = if self.rng.u32(0..3) == 0 {
+                // A single link.
+                let from = self.rng.usize(0..self.nodes.len());
+                let to = self.rng.usize(0..self.nodes.len());
+                if from == to {
+                    continue;
+                }
+                (vec![self.nodes[from].name.clone()], vec![self.nodes[to].name.clone()])
+            } else {
+                let mut sides = [Vec::new(), Vec::new()];
+                for node in &self.nodes {
+                    sides[self.rng.usize(0..2)].push(node.name.clone());
+                }
+                let [from, to] = sides;
+                if from.is_empty() || to.is_empty() {
+                    continue;
+                }
+                (from, to)
+            };
+            let action = match self.rng.u32(0..5) {
+                0 => Action::Hold { from, to, ms },
+                kind => Action::Cut {
+                    from,
+                    to,
+                    one_way: kind == 1,
+                    ms,
+                },
+            };
+            self.push(at, action);
+        }
+    }
+
+    fn guesses(&mut self) {
+        if self.rng.u32(0..5) > 0 {
+            return;
+        }
+        for _ in 0..self.rng.u32(1..4) {
+            let (at, of) = (self.some_node(), self.some_node());
+            let when = self.rng.u64(0..self.end_ms);
+            self.push(when, Action::Accuse { at, of });
+        }
+    }
+
+    /// Nodes that join the cluster later.
+    fn additions(&mut self) {
+        if self.rng.u32(0..4) > 0 {
+            return;
+        }
+        let node = self.fresh_node();
+        let at = self.rng.u64(0..self.end_ms);
+        self.push(at, Action::Start {
+            node: node.clone(),
+            clock_ms: 0,
+        });
+        for _ in 0..self.rng.u32(0..10) {
+            self.next_process += 1;
+            let process = self.next_process;
+            let topic = format!("t{}", self.rng.u32(0..self.topics));
+            let key = format!("k{}", self.rng.u32(0..self.keys));
+            let later = at + self.rng.u64(0..self.end_ms);
+            let node = node.clone();
+            self.push(later, Action::Track {
+                node,
+                process,
+                topic,
+                key,
+            });
+        }
+    }
+
+    fn part(&mut self) -> Vec<String> {
+        if self.rng.u32(0..6) > 0 {
+            return Vec::new();
+        }
+        let mut part = Vec::new();
+        for node in &self.nodes {
+            if self.rng.bool() {
+                part.push(node.name.clone());
+            }
+        }
+        part
+    }
+
+    fn fresh_node(&mut self) -> String {
+        let name = format!("n{}", self.nodes.len());
+        let mut fresh = node(&name);
+        fresh.starts = false;
+        self.nodes.push(fresh);
+        name
+    }
+
+    fn some_node(&mut self) -> String {
+        let node = self.rng.usize(0..self.nodes.len());
+        self.nodes[node].name.clone()
+    }
+
+    fn push(&mut self, at_ms: u64, action: Action) {
+        self.steps.push(Step { at_ms, action });
+    }
+}
+
+fn node(name: &str) -> NodeSpec {
+    NodeSpec {
+        name: name.into(),
+        starts: true,
+        clock_ppm: 0,
+        pool_size: None,
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let broadcast_period = [500, 1000, 1500][rng.usize(0..3)];
+    let max_silent_periods = rng.u32(3..11);
+    let least = (u64::from(max_silent_periods) + 2) * broadcast_period;
+    let down_period = match rng.u32(0..3) {
+        // Little more than it must be.
+        0 => least + rng.u64(1..broadcast_period),
+        _ => (2 * u64::from(max_silent_periods) * broadcast_period).max(least + 1),
+    };
+    Settings {
+        broadcast_period,
+        max_silent_periods,
+        down_period,
+        permdown_period: down_period * rng.u64(2..6) + rng.u64(0..down_period),
+        clock_sample_periods: rng.u32(1..4),
+        max_delta_size: [1, 4, 20, 100, 10_000][rng.usize(0..5)],
+        permdown_on_shutdown: rng.bool(),
+        handover: rng.bool(),
+        chunk_values: [1, 3, 10, 50, 2000][rng.usize(0..5)],
+        pool_size: if rng.u32(0..5) == 0 { rng.usize(2..4) } else { 1 },
+    }
+}
+
+fn network(rng: &mut Rng) -> Network {
+    let calm = rng.u32(0..4) == 0;
+    let mut rate = |most: u32| match calm || rng.bool() {
+        true => 0,
+        false => rng.u32(0..most),
+    };
+    let (loss, repeat, late) = (rate(200_000), rate(200_000), rate(200_000));
+    Network {
+        latency_us: [100, 2_000, 50_000, 200_000][rng.usize(0..4)],
+        jitter_us: [0, 500, 20_000, 300_000][rng.usize(0..4)],
+        ordered: rng.bool(),
+        loss,
+        repeat,
+        late,
+        queue: [4, 50, 1000, 10_000][rng.usize(0..4)],
+        announces: rng.bool(),
+        detects_crashes: rng.u32(0..3) == 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_valid_schedule_each_time() {
+        for seed in 0..500 {
+            let schedule = random(seed);
+            assert_eq!(schedule, random(seed));
+            assert_eq!(Schedule::parse(&schedule.to_json()), Ok(schedule));
+        }
+    }
+}

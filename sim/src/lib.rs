@@ -1,0 +1,15 @@
+//! Deterministic simulation of presence clusters.
+//!
+//! A [schedule](schedule::Schedule) says what happens to a cluster: who joins and leaves where, and what
+//! goes wrong. It is data, made from a seed or written by hand, and a [run](world::run) of it is the
+//! same, byte for byte, in every process. After every event the invariants are checked against the
+//! truth, which is computed from the operations alone; when all faults have ended, every node must list
+//! exactly who is there.
+
+pub mod coverage;
+pub mod generate;
+pub mod sabotage;
+pub mod schedule;
+pub mod trace;
+mod truth;
+pub mod world;

@@ -1,0 +1,104 @@
+//! Deliberate defects, each at the boundary of a node, to prove that the simulation finds them.
+
+use std::fmt;
+
+macro_rules! defects {
+    ($($(#[doc = $doc:literal])+ $name:ident = $id:literal,)+) => {
+        /// A defect. It acts at most once in a hundred opportunities.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Sabotage { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Sabotage {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// Its name on the command line.
+            pub fn id(self) -> &'static str {
+                match self { $(Self::$name => $id,)+ }
+            }
+
+            /// What it does.
+            pub fn describe(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+defects! {
+    /// a delta is told without its leaves
+    LeavesDropped = "leaves-dropped",
+    /// an answer to a transfer is the one that was given before
+    OldStateReplayed = "old-state-replayed",
+    /// a silent replica is kept up by words that it never said
+    NeverDown = "never-down",
+    /// the heartbeats of a node carry no clocks
+    NoClocks = "no-clocks",
+    /// a node answers no transfer request
+    TransfersRefused = "transfers-refused",
+    /// a node begins its next life under the incarnation of the last
+    IncarnationReused = "incarnation-reused",
+    /// a diff is told twice
+    DiffTwice = "diff-twice",
+    /// a diff is never told
+    DiffLost = "diff-lost",
+    /// an update is told as a leave and then a join
+    UpdateSplit = "update-split",
+    /// once it is full, the queue from one node to another takes nothing any more and does not say so
+    QueueSilent = "queue-silent",
+    /// a node counts others as down after half the time
+    EagerDown = "eager-down",
+    /// a node counts others as down after three times the time
+    LazyDown = "lazy-down",
+    /// a part of an answer is merged as if it were the whole
+    ChunkAsWhole = "chunk-as-whole",
+    /// a message of an earlier life is taken for one of the present life
+    OldLifeBelieved = "old-life-believed",
+    /// a goodbye is not told
+    GoodbyeLost = "goodbye-lost",
+    /// a leave of a process is not carried out
+    LeaveIgnored = "leave-ignored",
+}
+
+impl Sabotage {
+    /// The defect of this name.
+    pub fn named(id: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|sabotage| sabotage.id() == id)
+    }
+}
+
+impl fmt::Display for Sabotage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// One defect and the chance by which it acts.
+#[derive(Debug)]
+pub(crate) struct Saboteur {
+    what: Option<Sabotage>,
+    rng: fastrand::Rng,
+    /// How often it has acted.
+    pub(crate) acted: u64,
+}
+
+impl Saboteur {
+    pub(crate) fn new(what: Option<Sabotage>, seed: u64) -> Self {
+        Self {
+            what,
+            rng: fastrand::Rng::with_seed(seed ^ 0x5ab0_7a6e),
+            acted: 0,
+        }
+    }
+
+    pub(crate) fn is(&self, what: Sabotage) -> bool {
+        self.what == Some(what)
+    }
+
+    /// Whether the defect acts at this opportunity.
+    pub(crate) fn acts(&mut self, what: Sabotage) -> bool {
+        let acts = self.is(what) && self.rng.u32(0..100) == 0;
+        self.acted += u64::from(acts);
+        acts
+    }
+}

@@ -1,0 +1,287 @@
+//! Schedules: everything that happens in a simulation, as data.
+
+use std::time::Duration;
+
+use presence_core::tracker::Config;
+use serde::{Deserialize, Serialize};
+
+/// A cluster, what is done to it, and when. From the same schedule follows the same run, byte for byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// What it is: the name of a scenario, or the seed that it was made from.
+    pub name: String,
+    /// Of the network's and the nodes' random choices.
+    pub seed: u64,
+    /// The trackers' settings.
+    pub settings: Settings,
+    /// What the network does all the time.
+    pub network: Network,
+    /// The nodes. Those that start later are started by a step.
+    pub nodes: Vec<NodeSpec>,
+    /// What happens until everything heals, in order.
+    pub steps: Vec<Step>,
+    /// When all faults end and all pauses are over.
+    pub heal_ms: u64,
+    /// Nodes that find together before the others do: cut off from all others at first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heal_first: Vec<String>,
+}
+
+/// The settings of all trackers, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub broadcast_period: u64,
+    pub max_silent_periods: u32,
+    pub down_period: u64,
+    pub permdown_period: u64,
+    pub clock_sample_periods: u32,
+    pub max_delta_size: usize,
+    pub permdown_on_shutdown: bool,
+    pub handover: bool,
+    pub chunk_values: usize,
+    /// Shards of each node.
+    pub pool_size: usize,
+}
+
+/// The network's nature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// A message takes at least so long, in microseconds.
+    pub latency_us: u64,
+    /// And up to so much longer.
+    pub jitter_us: u64,
+    /// Whether messages of one node to another arrive in order.
+    pub ordered: bool,
+    /// Of a million messages so many get lost.
+    pub loss: u32,
+    /// Of a million messages so many come twice.
+    pub repeat: u32,
+    /// Of a million messages so many come up to three periods late.
+    pub late: u32,
+    /// Messages that may wait for one node; more are dropped.
+    pub queue: usize,
+    /// Whether nodes are told that they are connected again.
+    pub announces: bool,
+    /// Whether nodes are told of a crash sooner than silence tells it.
+    pub detects_crashes: bool,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSpec {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs from the start.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub starts: bool,
+    /// How much faster its clock runs, in millionths.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clock_ppm: i64,
+    /// Its own number of shards, by mistake: the others refuse it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_size: Option<usize>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+/// One thing that happens, and when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// After so many milliseconds.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// What can happen. What makes no sense at its time, such as an operation at a node that does not run,
+/// does not happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// A process is tracked.
+    Track {
+        node: String,
+        process: u64,
+        topic: String,
+        key: String,
+    },
+    /// Its meta changes.
+    Update {
+        node: String,
+        process: u64,
+        topic: String,
+        key: String,
+    },
+    /// It is untracked.
+    Untrack {
+        node: String,
+        process: u64,
+        topic: String,
+        key: String,
+    },
+    /// It ends.
+    End { node: String, process: u64 },
+    /// The metas of all presences of a node in a topic change at once.
+    UpdateTopic { node: String, topic: String },
+    /// Many processes are tracked at once, from this number on.
+    Storm {
+        node: String,
+        topic: String,
+        first: u64,
+        count: u64,
+    },
+    /// All processes of a node end at once.
+    Exodus { node: String },
+    /// A node starts, for the first time or again.
+    Start {
+        node: String,
+        /// How far its wall clock has gone, or gone back, since the last start.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        clock_ms: i64,
+    },
+    /// A node's process is gone, without a word.
+    Crash { node: String },
+    /// A node stops as it should, and is gone once its sockets are drained.
+    Stop { node: String, drain_ms: u64 },
+    /// A node's process does nothing for a while, and then goes on.
+    Pause { node: String, ms: u64 },
+    /// A node takes so long for each message for a while.
+    Slow {
+        node: String,
+        us_per_message: u64,
+        ms: u64,
+    },
+    /// Nothing arrives for a while, from the one to the other and, unless it is one-way, back.
+    Cut {
+        from: Vec<String>,
+        to: Vec<String>,
+        #[serde(default)]
+        one_way: bool,
+        ms: u64,
+    },
+    /// What is sent between them waits for a while, and then arrives.
+    Hold {
+        from: Vec<String>,
+        to: Vec<String>,
+        ms: u64,
+    },
+    /// A node is wrongly told that another's process is gone.
+    Accuse { at: String, of: String },
+}
+
+impl Schedule {
+    /// The settings of a tracker.
+    pub fn config(&self) -> Config {
+        let s = &self.settings;
+        let mut config = Config::with_periods(
+            Duration::from_millis(s.broadcast_period),
+            s.max_silent_periods,
+        );
+        config.down_period = Duration::from_millis(s.down_period);
+        config.permdown_period = Duration::from_millis(s.permdown_period);
+        config.clock_sample_periods = s.clock_sample_periods;
+        config.max_delta_sizes = vec![s.max_delta_size];
+        config.permdown_on_shutdown = s.permdown_on_shutdown;
+        config.handover = s.handover;
+        config.chunk_values = s.chunk_values;
+        config
+    }
+
+    /// The schedule as readable JSON.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("a schedule is JSON");
+        json.push('\n');
+        json
+    }
+
+    /// Reads a schedule.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong, and where.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let schedule: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        schedule.validate()?;
+        Ok(schedule)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.config()
+            .validate()
+            .map_err(|error| format!("settings: {error}"))?;
+        if self.settings.pool_size == 0 || self.nodes.iter().any(|node| node.pool_size == Some(0)) {
+            return Err("pool_size must not be 0".into());
+        }
+        if self.nodes.is_empty() || self.nodes.len() > 64 {
+            return Err(format!("there are {} nodes, not 1 to 64", self.nodes.len()));
+        }
+        for (at, node) in self.nodes.iter().enumerate() {
+            if self.nodes[..at].iter().any(|other| other.name == node.name) {
+                return Err(format!("node {:?} is named twice", node.name));
+            }
+            if !(-500_000..=500_000).contains(&node.clock_ppm) {
+                return Err(format!("node {:?}: clock_ppm is not within half", node.name));
+            }
+        }
+        if self.network.queue == 0 {
+            return Err("network.queue must not be 0".into());
+        }
+        for (at, step) in self.steps.iter().enumerate() {
+            if let Some(name) = step.action.nodes().into_iter().find(|name| !self.knows(name)) {
+                return Err(format!("step {at}: there is no node {name:?}"));
+            }
+            if step.at_ms > self.heal_ms {
+                return Err(format!("step {at} is at {} ms, after heal_ms", step.at_ms));
+            }
+        }
+        match self.heal_first.iter().find(|name| !self.knows(name)) {
+            Some(name) => Err(format!("heal_first: there is no node {name:?}")),
+            None => Ok(()),
+        }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.name == name)
+    }
+}
+
+impl Action {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<&str> {
+        match self {
+            Self::Track { node, .. }
+            | Self::Update { node, .. }
+            | Self::Untrack { node, .. }
+            | Self::End { node, .. }
+            | Self::UpdateTopic { node, .. }
+            | Self::Storm { node, .. }
+            | Self::Exodus { node }
+            | Self::Start { node, .. }
+            | Self::Crash { node }
+            | Self::Stop { node, .. }
+            | Self::Pause { node, .. }
+            | Self::Slow { node, .. } => vec![node],
+            Self::Cut { from, to, .. } | Self::Hold { from, to, .. } => {
+                from.iter().chain(to).map(String::as_str).collect()
+            }
+            Self::Accuse { at, of } => vec![at, of],
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What happens in a run, written down for people.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A run as it was written down.
+#[derive(Clone, Debug, Default)]
+pub struct Traced {
+    /// What happened, in order.
+    pub lines: Vec<Line>,
+    /// What lasted: lives, pauses, faults.
+    pub spans: Vec<Span>,
+    /// By how many presences a node's view differed from the truth, from each time on.
+    pub differences: Vec<Difference>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// When, in microseconds.
+    pub at: u64,
+    /// Where; `None` where it concerns all.
+    pub node: Option<Arc<str>>,
+    /// What.
+    pub text: String,
+    /// The presences that it names.
+    pub presences: Vec<u32>,
+}
+
+/// Something that lasted.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// On which node; `None` where it lies on the network.
+    pub node: Option<usize>,
+    /// What: `life`, `paused`, or a fault's name.
+    pub what: String,
+    /// From when, in microseconds.
+    pub from: u64,
+    /// Until when; `None` where it did not end.
+    pub to: Option<u64>,
+    /// The nodes that a fault of the network concerns.
+    pub nodes: Vec<usize>,
+}
+
+/// By how much a node's view differs from the truth.
+#[derive(Clone, Copy, Debug)]
+pub struct Difference {
+    /// From when, in microseconds.
+    pub at: u64,
+    /// On which node.
+    pub node: usize,
+    /// Presences that are there and not listed.
+    pub missing: usize,
+    /// Presences that are listed and not there.
+    pub extra: usize,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = self.node.as_deref().unwrap_or("");
+        write!(f, "{:>10.3}  {node:<4} {}", self.at as f64 / 1e6, self.text)
+    }
+}
+
+impl fmt::Display for Traced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}

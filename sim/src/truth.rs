@@ -1,0 +1,103 @@
+//! What is true: who is present, computed from the operations alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use presence_core::entry::Pid;
+
+/// A presence, by the number that its meta carries. Each update makes another.
+pub(crate) type Number = u32;
+
+/// One presence, from the operation that brought it to the one that ended it.
+#[derive(Clone, Debug)]
+pub(crate) struct Presence {
+    pub(crate) node: usize,
+    pub(crate) life: u32,
+    pub(crate) shard: usize,
+    pub(crate) topic: Arc<str>,
+    pub(crate) pid: Pid,
+    pub(crate) key: Arc<str>,
+    pub(crate) since: u64,
+    pub(crate) left: Option<Leaving>,
+    /// When its node first told another that it has left.
+    pub(crate) told: Option<u64>,
+    /// What it was updated into.
+    pub(crate) next: Option<Number>,
+}
+
+/// When and how a presence ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) at: u64,
+    pub(crate) how: How,
+}
+
+/// How a presence ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum How {
+    /// Its process untracked it or ended.
+    Untracked,
+    /// Its meta changed.
+    Updated,
+    /// Its node is gone.
+    Crashed,
+    /// Its node stopped.
+    Stopped,
+}
+
+/// Everything that was ever tracked.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    presences: Vec<Presence>,
+}
+
+/// The presences of one life of a node that are there now.
+pub(crate) type Alive = BTreeMap<(Pid, Arc<str>, Arc<str>), Number>;
+
+impl Truth {
+    pub(crate) fn of(&self, number: Number) -> Option<&Presence> {
+        self.presences.get(number as usize)
+    }
+
+    pub(crate) fn next_number(&self) -> Number {
+        self.presences.len() as Number
+    }
+
+    pub(crate) fn add(&mut self, presence: Presence) -> Number {
+        let number = self.next_number();
+        self.presences.push(presence);
+        number
+    }
+
+    pub(crate) fn leave(&mut self, number: Number, leaving: Leaving, next: Option<Number>) {
+        let presence = &mut self.presences[number as usize];
+        presence.left = Some(leaving);
+        presence.next = next;
+    }
+
+    pub(crate) fn told(&mut self, number: Number, at: u64) {
+        self.presences[number as usize].told.get_or_insert(at);
+    }
+
+    pub(crate) fn is_alive(&self, number: Number) -> bool {
+        self.of(number).is_some_and(|presence| presence.left.is_none())
+    }
+
+    /// What a presence became by updates, the latest last.
+    pub(crate) fn successors(&self, number: Number) -> impl Iterator<Item = Number> {
+        let next = |number: &Number| self.of(*number).and_then(|presence| presence.next);
+        std::iter::successors(next(&number), next)
+    }
+}
+
+/// The meta of a presence.
+pub(crate) fn meta(number: Number) -> String {
+    format!("{{\"n\":{number}}}")
+}
+
+/// The number that a meta carries.
+pub(crate) fn number(meta: &str) -> Option<Number> {
+    let digits = meta.strip_prefix("{\"n\":")?;
+    let end = digits.find(|c: char| !c.is_ascii_digit())?;
+    digits[..end].parse().ok()
+}

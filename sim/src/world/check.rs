@@ -1,0 +1,474 @@
+//! The invariants, checked as things happen and once all has healed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use presence_core::entry::Left;
+use presence_core::wire::cluster::{Body, Message};
+
+use super::node::Life;
+use super::{Checked, Invariant, Micros, World, number_of};
+use crate::sabotage::Sabotage;
+use crate::truth::{How, Number};
+
+/// What a node was doing when its lists changed.
+#[derive(Clone, Copy)]
+pub(super) enum Cause {
+    /// A call of its own.
+    Local,
+    Timer,
+    /// It took a message, and with it perhaps a later life of the sender for an earlier.
+    Message { from: usize, replaced: bool },
+    /// It was told that a node's process is gone.
+    Gone(usize),
+}
+
+/// A diff as it was told: numbers and whether each has a new dot only.
+struct Told {
+    topic: Arc<str>,
+    joins: Vec<Number>,
+    leaves: Vec<Number>,
+}
+
+impl World<'_> {
+    /// Takes the diffs of a shard and judges each change.
+    pub(super) fn drain_diffs(&mut self, node: usize, shard: usize, cause: Cause) -> Checked {
+        let mut diffs = Vec::new();
+        {
+            let Some(life) = &mut self.nodes[node].life else {
+                return Ok(());
+            };
+            let of_shard = &mut life.shards[shard];
+            while let Some(diff) = of_shard.tracker.poll_diff() {
+                let number = diff.number;
+                let told = Told {
+                    topic: Arc::clone(&diff.topic),
+                    joins: diff.joins.iter().map(|entry| number_of(entry.meta)).collect(),
+                    leaves: diff.leaves.iter().map(Left::entry).map(|entry| number_of(entry.meta)).collect(),
+                };
+                diffs.push((number, told));
+            }
+        }
+        for (number, told) in diffs {
+            let Some(life) = &mut self.nodes[node].life else {
+                return Ok(());
+            };
+            let of_shard = &mut life.shards[shard];
+            let last = of_shard.last_diff;
+            of_shard.last_diff = number;
+            if number != last + 1 {
+                let what = format!("diff {number} was told after {last}");
+                return Err(self.failure(Invariant::DiffsAreTheTruth, node, what));
+            }
+            self.log_diff(node, &told.topic, &told.joins, &told.leaves);
+            let updates = !told.joins.is_empty() && !told.leaves.is_empty();
+            if self.saboteur.acts(Sabotage::DiffLost) {
+                // Nobody is told.
+            } else if updates && self.saboteur.acts(Sabotage::UpdateSplit) {
+                let topic = Arc::clone(&told.topic);
+                let leaves = Told { topic: Arc::clone(&topic), joins: Vec::new(), leaves: told.leaves };
+                let joins = Told { topic, joins: told.joins, leaves: Vec::new() };
+                self.hear_diff(node, shard, &leaves, cause)?;
+                self.hear_diff(node, shard, &joins, cause)?;
+            } else {
+                if self.saboteur.acts(Sabotage::DiffTwice) {
+                    self.hear_diff(node, shard, &told, cause)?;
+                }
+                self.hear_diff(node, shard, &told, cause)?;
+            }
+            self.check_topic(node, shard, &told.topic)?;
+        }
+        self.measure(node);
+        Ok(())
+    }
+
+    /// A listener on the node is told of a change.
+    fn hear_diff(&mut self, node: usize, shard: usize, told: &Told, cause: Cause) -> Checked {
+        // A new life of the node gives its presences new refs: the same presence leaves and joins.
+        let renewed: BTreeSet<Number> = match (told.joins.is_empty(), told.leaves.is_empty()) {
+            (false, false) => told.joins.iter().copied().filter(|n| told.leaves.contains(n)).collect(),
+            _ => BTreeSet::new(),
+        };
+        for &number in &told.leaves {
+            let view = &mut self.view(node, shard);
+            if !view.leave(&told.topic, number) {
+                return Err(self.failure_of(
+                    Invariant::DiffsAreTheTruth,
+                    node,
+                    number,
+                    "a diff says that it left, and it was not listed",
+                ));
+            }
+        }
+        for &number in &told.joins {
+            let again = self.view(node, shard).left.contains(&number);
+            if !self.view(node, shard).join(&told.topic, number) {
+                return Err(self.failure_of(
+                    Invariant::DiffsAreTheTruth,
+                    node,
+                    number,
+                    "a diff says that it joined, and it was listed already",
+                ));
+            }
+            if !renewed.contains(&number) {
+                self.judge_join(node, shard, number, again)?;
+            }
+        }
+        for &number in told.leaves.iter().filter(|number| !renewed.contains(number)) {
+            self.judge_leave(node, shard, number, cause)?;
+        }
+        Ok(())
+    }
+
+    fn view(&mut self, node: usize, shard: usize) -> &mut super::node::View {
+        let life = self.nodes[node].life.as_mut();
+        &mut life.expect("only a node that lives tells a diff").shards[shard].view
+    }
+
+    fn judge_join(&self, node: usize, shard: usize, number: Number, again: bool) -> Checked {
+        let Some(life) = &self.nodes[node].life else {
+            return Ok(());
+        };
+        let Some(presence) = self.truth.of(number) else {
+            return Err(self.failure(
+                Invariant::NoGhosts,
+                node,
+                format!("lists presence {number}, which was never tracked"),
+            ));
+        };
+        if presence.node == node {
+            if presence.life != life.number {
+                let what = "is listed on its own node, in another life";
+                return Err(self.failure_of(Invariant::NoGhosts, node, number, what));
+            }
+            return Ok(());
+        }
+        let heard = &life.shards[shard].heard[presence.node];
+        let Some(leaving) = presence.left else {
+            return Ok(());
+        };
+        let ghost = |why: &str| {
+            Err(self.failure_of(
+                Invariant::NoGhosts,
+                node,
+                number,
+                format!("is listed although {why}"),
+            ))
+        };
+        if again && presence.told.is_some_and(|told| told < heard.session) {
+            return ghost("it was listed before, left, and its node told so before it was heard again");
+        }
+        let owner = &self.nodes[presence.node];
+        if leaving.how == How::Stopped && heard.goodbye >= owner.incarnation && owner.lives == presence.life {
+            return ghost("its node has said goodbye");
+        }
+        Ok(())
+    }
+
+    fn judge_leave(&self, node: usize, shard: usize, number: Number, cause: Cause) -> Checked {
+        let (Some(life), Some(presence)) = (&self.nodes[node].life, self.truth.of(number)) else {
+            return Ok(());
+        };
+        let owner = presence.node;
+        if owner == node {
+            // What the node itself lists of its own is judged by the whole list.
+            return Ok(());
+        }
+        let last = match presence.left {
+            None => number,
+            Some(leaving) if leaving.how == How::Updated => {
+                let last = self.truth.successors(number).last().unwrap_or(number);
+                if !self.truth.is_alive(last) {
+                    return Ok(());
+                }
+                let view = &life.shards[shard].view;
+                if self.truth.successors(number).any(|next| view.has(&presence.topic, next)) {
+                    return Ok(());
+                }
+                last
+            }
+            Some(_) => return Ok(()),
+        };
+        let heard = &life.shards[shard].heard[owner];
+        let silent = |by: Duration| {
+            let local = life.local(self.now);
+            heard.last.is_none_or(|last| local.saturating_sub(last) >= by)
+        };
+        let explained = match cause {
+            Cause::Local => false,
+            Cause::Timer => silent(self.config.down_period),
+            Cause::Message { from, replaced } => from == owner && replaced,
+            Cause::Gone(of) => of == owner,
+        };
+        if explained {
+            return Ok(());
+        }
+        if last == number {
+            let what = "left the list although its node was heard within down_period";
+            Err(self.failure_of(Invariant::NoLoss, node, number, what))
+        } else {
+            let what = format!("left the list, and presence {last}, which it became, is not there");
+            Err(self.failure_of(Invariant::UpdateInOneStep, node, number, what))
+        }
+    }
+
+    /// The list of a topic is what the diffs say.
+    fn check_topic(&self, node: usize, shard: usize, topic: &str) -> Checked {
+        let Some(life) = &self.nodes[node].life else {
+            return Ok(());
+        };
+        let of_shard = &life.shards[shard];
+        let told = of_shard.view.topics.get(topic);
+        let mut listed = 0;
+        for entry in of_shard.tracker.set().list(topic) {
+            let number = number_of(entry.meta);
+            listed += 1;
+            if !told.is_some_and(|told| told.contains(&number)) {
+                let what = "is listed, and no diff has told of it";
+                return Err(self.failure_of(Invariant::DiffsAreTheTruth, node, number, what));
+            }
+        }
+        let told_len = told.map_or(0, BTreeSet::len);
+        if listed != told_len {
+            let what = format!("topic {topic} lists {listed} presences, the diffs come to {told_len}");
+            return Err(self.failure(Invariant::DiffsAreTheTruth, node, what));
+        }
+        Ok(())
+    }
+
+    /// All lists of a shard are what its diffs say, and of its own presences what is true.
+    pub(super) fn check_list(&self, node: usize, shard: usize) -> Checked {
+        let Some(life) = &self.nodes[node].life else {
+            return Ok(());
+        };
+        let of_shard = &life.shards[shard];
+        let set = of_shard.tracker.set();
+        let (mut listed, mut own) = (0, 0);
+        let replica = of_shard.tracker.replica();
+        for entry in set.list_all() {
+            let number = number_of(entry.meta);
+            listed += 1;
+            if !of_shard.view.has(entry.topic, number) {
+                let what = "is listed, and no diff has told of it";
+                return Err(self.failure_of(Invariant::DiffsAreTheTruth, node, number, what));
+            }
+            if entry.replica == replica {
+                own += 1;
+                if !life.stopping && !self.truth.is_alive(number) {
+                    let what = "is listed on its own node, where it is not any more";
+                    return Err(self.failure_of(Invariant::OwnPresences, node, number, what));
+                }
+            }
+        }
+        if listed != of_shard.view.len {
+            let told = of_shard.view.len;
+            let what = format!("{listed} presences are listed, the diffs come to {told}");
+            return Err(self.failure(Invariant::DiffsAreTheTruth, node, what));
+        }
+        let alive = life.alive.values();
+        let alive = alive.filter(|&&number| self.truth.of(number).is_some_and(|p| p.shard == shard));
+        let alive = alive.count();
+        if !life.stopping && own != alive {
+            let what = format!("{own} of its own presences are listed, {alive} are there");
+            return Err(self.failure(Invariant::OwnPresences, node, what));
+        }
+        Ok(())
+    }
+
+    /// What a message says of its sender's own presences is true.
+    pub(super) fn check_sent(&self, node: usize, shard: usize, message: &Message) -> Checked {
+        let (Body::Heartbeat { delta, .. } | Body::TransferReply { delta, .. }) = &message.body else {
+            return Ok(());
+        };
+        let Some(life) = &self.nodes[node].life else {
+            return Ok(());
+        };
+        let own = life.shards[shard].tracker.replica();
+        for entry in delta.values().filter(|entry| entry.replica == own) {
+            let number = number_of(entry.meta);
+            if !life.stopping && !self.truth.is_alive(number) {
+                let what = "is told of by its own node, where it is not any more";
+                return Err(self.failure_of(Invariant::TellsTheTruth, node, number, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever was silent for longer than promised is not listed.
+    pub(super) fn check_promises(&self, node: usize, shard: usize) -> Checked {
+        let Some(life) = &self.nodes[node].life else {
+            return Ok(());
+        };
+        let of_shard = &life.shards[shard];
+        let local = life.local(self.now);
+        let limit = self.config.down_period + self.config.broadcast_period * 2;
+        for number in of_shard.view.numbers() {
+            let Some(presence) = self.truth.of(number).filter(|p| p.node != node) else {
+                continue;
+            };
+            let last = of_shard.heard[presence.node].last.unwrap_or_default();
+            let silence = local.saturating_sub(last);
+            if silence > limit {
+                let what = format!(
+                    "is listed although its node was not heard for {:.3} s; down_period is {:.3} s",
+                    silence.as_secs_f64(),
+                    self.config.down_period.as_secs_f64()
+                );
+                return Err(self.failure_of(Invariant::DownInTime, node, number, what));
+            }
+        }
+        Ok(())
+    }
+
+    // After all has healed.
+
+    /// How long a cluster may take to agree once all faults have ended.
+    pub(super) fn bound(&self) -> Micros {
+        let config = &self.config;
+        let period = config.broadcast_period.as_micros() as u64;
+        let network = &self.schedule.network;
+        let trip = network.latency_us + network.jitter_us;
+        let entries = u64::from(self.truth.next_number());
+        let chunks = entries / config.chunk_values as u64 + 4 * self.nodes.len() as u64;
+        let samples = u64::from(config.clock_sample_periods) * 4;
+        let periods = u64::from(config.max_silent_periods) + 4 + samples;
+        let bound = config.down_period.as_micros() as u64 + periods * period + (40 + 2 * chunks) * trip;
+        let skew = self.nodes.iter().map(|node| node.spec.clock_ppm.unsigned_abs()).max();
+        bound + bound * skew.unwrap_or(0) / 500_000
+    }
+
+    /// Whether a node lists what is true of `members`, and what it does not or should not list.
+    fn difference(&self, node: usize, members: &[usize]) -> Option<(Number, &'static str)> {
+        let life = self.nodes[node].life.as_ref()?;
+        let is_member = |of: usize| members.contains(&of) && self.nodes[of].pool == self.nodes[node].pool;
+        for shard in &life.shards {
+            for number in shard.view.numbers() {
+                let presence = self.truth.of(number)?;
+                if presence.left.is_some() || !is_member(presence.node) {
+                    return Some((number, "is listed, and is not there"));
+                }
+            }
+        }
+        for &of in members.iter().filter(|&&of| is_member(of)) {
+            let there: Option<&Life> = self.nodes[of].life.as_ref();
+            for &number in there.into_iter().flat_map(|life| life.alive.values()) {
+                let presence = self.truth.of(number)?;
+                if !life.shards[presence.shard].view.has(&presence.topic, number) {
+                    return Some((number, "is there, and is not listed"));
+                }
+            }
+        }
+        None
+    }
+
+    fn check_agreement(&self, members: &[usize]) -> Checked {
+        for &node in members {
+            if let Some((number, what)) = self.difference(node, members) {
+                return Err(self.failure_of(Invariant::Convergence, node, number, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// A part of the cluster that healed first agrees on who is there in that part.
+    pub(super) fn check_part(&self) -> Checked {
+        let part: Vec<usize> = (0..self.nodes.len())
+            .filter(|&node| self.schedule.heal_first.contains(&self.nodes[node].spec.name))
+            .collect();
+        self.check_agreement(&part)
+    }
+
+    /// All agree within the bound; notes after how long they did.
+    pub(super) fn run_until_converged(&mut self, healed: Micros) -> Checked {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let end = healed + self.bound();
+        let step = (self.config.broadcast_period.as_micros() as u64 / 4).max(1);
+        while self.now < end {
+            if all.iter().all(|&node| self.difference(node, &all).is_none()) {
+                self.converged_after.get_or_insert(self.now - healed);
+            } else {
+                self.converged_after = None;
+            }
+            let next = (self.now + step).min(end);
+            self.run_until(next)?;
+        }
+        self.check_agreement(&all)?;
+        self.converged_after.get_or_insert(self.now - healed);
+        let now = self.now as f64 / 1e6;
+        self.log_all(|| format!("at {now:.3} s all agree"));
+        Ok(())
+    }
+
+    /// Once all agree nothing is said but that everyone lives, and nothing is kept that is not needed.
+    pub(super) fn check_idle(&mut self) -> Checked {
+        let before = self.traffic;
+        let rounds = 2;
+        let every = u64::from(self.config.max_silent_periods) + 1;
+        let period = self.config.broadcast_period.as_micros() as u64;
+        self.run_until(self.now + rounds * every * period)?;
+        let shards: u64 = self.nodes.iter().filter(|node| node.life.is_some()).map(|node| node.pool as u64).sum();
+        let others = self.nodes.len() as u64 - 1;
+        let (deltas, transfers) = (
+            self.traffic.deltas - before.deltas,
+            self.traffic.transfers - before.transfers,
+        );
+        let sent = self.traffic.total() - before.total();
+        // A clock that is fast by half speaks half as often again.
+        let most = shards * others * (rounds * 3 / 2 + 1);
+        if deltas + transfers > 0 || sent > most {
+            let what = format!(
+                "in {rounds} idle rounds {sent} messages were sent, {transfers} of transfers and {deltas} \
+                 deltas; {most} words of life would do"
+            );
+            return Err(self.failure(Invariant::IdleTraffic, 0, what));
+        }
+        for node in 0..self.nodes.len() {
+            let Some(life) = &self.nodes[node].life else {
+                continue;
+            };
+            for shard in &life.shards {
+                let set = shard.tracker.set();
+                for (replica, _) in set.replicas() {
+                    if set.cloud(replica).is_some_and(|cloud| !cloud.is_empty()) {
+                        let what = format!("the cloud of {replica} is {:?}", set.cloud(replica));
+                        return Err(self.failure(Invariant::BoundedMemory, node, what));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever is gone for good is forgotten after permdown_period.
+    pub(super) fn check_forgotten(&mut self) -> Checked {
+        let end = self.now + self.config.permdown_period.as_micros() as u64 * 3 / 2;
+        // What is forgotten in hours is not waited for.
+        if self.config.permdown_period > self.config.down_period * 6 {
+            return Ok(());
+        }
+        self.run_until(end)?;
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.check_agreement(&all)?;
+        for node in 0..self.nodes.len() {
+            let Some(life) = &self.nodes[node].life else {
+                continue;
+            };
+            let living = |of: &&super::Node| of.life.is_some() && of.pool == self.nodes[node].pool;
+            let living = self.nodes.iter().filter(living).count();
+            for shard in &life.shards {
+                let set = shard.tracker.set();
+                let known = set.replicas().count();
+                if known != living {
+                    let what = format!("{known} replicas are known, {living} live");
+                    return Err(self.failure(Invariant::BoundedMemory, node, what));
+                }
+                if set.len() != shard.view.len {
+                    let what = format!("{} entries are kept, {} are listed", set.len(), shard.view.len);
+                    return Err(self.failure(Invariant::BoundedMemory, node, what));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! What a run comes to.
+
+use std::fmt;
+use std::time::Duration;
+
+use presence_core::wire::cluster::Body;
+
+use super::World;
+use super::node::Node;
+use crate::coverage::Coverage;
+use crate::trace::Traced;
+use crate::truth::Number;
+
+/// What must hold.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Invariant {
+    /// The diffs that a node tells are the changes of what it lists.
+    DiffsAreTheTruth,
+    /// What has left is never listed again.
+    NoGhosts,
+    /// What is present stays listed, unless its node was not heard.
+    NoLoss,
+    /// An update swaps in one step.
+    UpdateInOneStep,
+    /// What is tracked on a node is listed there, at once, and nothing else of it.
+    OwnPresences,
+    /// A node tells others of its presences only what is true.
+    TellsTheTruth,
+    /// A node that is silent is not listed for longer than promised.
+    DownInTime,
+    /// Once faults end, all list the same: who is there.
+    Convergence,
+    /// Once all agree, only idle heartbeats are sent.
+    IdleTraffic,
+    /// Memory is bounded by what is present.
+    BoundedMemory,
+    /// No message of an honest node is refused.
+    Refused,
+}
+
+impl Invariant {
+    /// The invariant in a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::DiffsAreTheTruth => "the diffs that a node tells are the changes of what it lists",
+            Self::NoGhosts => "what has left is never listed again",
+            Self::NoLoss => "what is present stays listed, unless its node was not heard",
+            Self::UpdateInOneStep => "an update swaps in one step",
+            Self::OwnPresences => "a node lists what is tracked on it, at once, and nothing else of itself",
+            Self::TellsTheTruth => "a node tells others of its presences only what is true",
+            Self::DownInTime => "a node that is silent is not listed for longer than promised",
+            Self::Convergence => "once faults end, all list the same: who is there",
+            Self::IdleTraffic => "once all agree, only idle heartbeats are sent",
+            Self::BoundedMemory => "memory is bounded by what is present",
+            Self::Refused => "no message of an honest node is refused",
+        }
+    }
+}
+
+/// An invariant that broke.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which.
+    pub invariant: Invariant,
+    /// When.
+    pub at: Duration,
+    /// On which node.
+    pub node: String,
+    /// What was seen there.
+    pub what: String,
+    /// In which topic, where one is concerned.
+    pub topic: Option<String>,
+    /// Under which key, where one is concerned.
+    pub key: Option<String>,
+    /// What is true of the presence.
+    pub truth: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}: {}", self.invariant, self.invariant.sentence())?;
+        writeln!(f, "  when   {:.3} s", self.at.as_secs_f64())?;
+        writeln!(f, "  node   {}", self.node)?;
+        if let Some(topic) = &self.topic {
+            writeln!(f, "  topic  {topic}")?;
+        }
+        if let Some(key) = &self.key {
+            writeln!(f, "  key    {key}")?;
+        }
+        write!(f, "  view   {}", self.what)?;
+        if let Some(truth) = &self.truth {
+            write!(f, "\n  truth  {truth}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Messages that were sent, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Heartbeats that told a delta.
+    pub deltas: u64,
+    /// Heartbeats that told none.
+    pub idle: u64,
+    /// Requests, answers and what belongs to them.
+    pub transfers: u64,
+    /// All others.
+    pub other: u64,
+}
+
+impl Traffic {
+    pub(super) fn count(&mut self, body: &Body) {
+        let counter = match body {
+            Body::Heartbeat { delta, .. } if delta.is_empty() => &mut self.idle,
+            Body::Heartbeat { .. } => &mut self.deltas,
+            Body::TransferRequest { .. }
+            | Body::TransferReply { .. }
+            | Body::TransferContinue { .. } => &mut self.transfers,
+            Body::Stopping { .. } | Body::Permdown | Body::Superseded { .. } => &mut self.other,
+        };
+        *counter += 1;
+    }
+
+    /// All messages.
+    pub fn total(&self) -> u64 {
+        self.deltas + self.idle + self.transfers + self.other
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The invariant that broke, if one did.
+    pub failure: Option<Failure>,
+    /// What happened.
+    pub coverage: Coverage,
+    /// What was sent.
+    pub traffic: Traffic,
+    /// How many events the run took.
+    pub events: u64,
+    /// How much time passed in it.
+    pub simulated: Duration,
+    /// How long after the end of all faults the last node agreed.
+    pub converged_after: Option<Duration>,
+    /// How often a planted defect acted.
+    pub sabotaged: u64,
+    /// What happened, where it was to be written down.
+    pub trace: Option<Traced>,
+}
+
+impl World<'_> {
+    pub(super) fn failure(
+        &self,
+        invariant: Invariant,
+        node: usize,
+        what: impl Into<String>,
+    ) -> Box<Failure> {
+        Box::new(Failure {
+            invariant,
+            at: Duration::from_micros(self.now),
+            node: self.nodes[node].name.to_string(),
+            what: what.into(),
+            topic: None,
+            key: None,
+            truth: None,
+        })
+    }
+
+    pub(super) fn failure_of(
+        &self,
+        invariant: Invariant,
+        node: usize,
+        number: Number,
+        what: impl Into<String>,
+    ) -> Box<Failure> {
+        let mut failure = self.failure(invariant, node, what);
+        if let Some(presence) = self.truth.of(number) {
+            failure.topic = Some(presence.topic.to_string());
+            failure.key = Some(presence.key.to_string());
+            failure.truth = Some(self.describe(number));
+        }
+        failure
+    }
+
+    /// What is true of a presence, in words.
+    pub(super) fn describe(&self, number: Number) -> String {
+        let Some(presence) = self.truth.of(number) else {
+            return format!("no presence {number} was ever tracked");
+        };
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let node: &Node = &self.nodes[presence.node];
+        let mut text = format!(
+            "presence {number} of process {} was tracked at {:.3} s on {}, in its life {},",
+            presence.pid.0,
+            seconds(presence.since),
+            node.name,
+            presence.life,
+        );
+        match presence.left {
+            None => text.push_str(" and is there"),
+            Some(leaving) => {
+                use crate::truth::How;
+                let how = match leaving.how {
+                    How::Untracked => "left",
+                    How::Updated => "was updated",
+                    How::Crashed => "was lost with its node",
+                    How::Stopped => "ended as its node stopped",
+                };
+                text.push_str(&format!(" and {how} at {:.3} s", seconds(leaving.at)));
+                if let Some(told) = presence.told {
+                    text.push_str(&format!(", which was told at {:.3} s", seconds(told)));
+                }
+            }
+        }
+        text
+    }
+}

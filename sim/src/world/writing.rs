@@ -1,0 +1,198 @@
+//! Writing down what happens.
+
+use std::sync::Arc;
+
+use presence_core::wire::cluster::{Body, Message};
+
+use super::{Micros, World};
+use crate::trace::{Difference, Line, Span, Traced};
+use crate::truth::Number;
+
+/// A run that is being written down.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    traced: Traced,
+    last: Vec<Option<(usize, usize)>>,
+}
+
+impl Trace {
+    pub(super) fn finish(self) -> Traced {
+        self.traced
+    }
+}
+
+impl World<'_> {
+    pub(super) fn log(&mut self, node: usize, text: impl FnOnce() -> String) {
+        let at = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.traced.lines.push(Line {
+                at,
+                node: Some(Arc::clone(&self.nodes[node].name)),
+                text: text(),
+                presences: Vec::new(),
+            });
+        }
+    }
+
+    pub(super) fn log_all(&mut self, text: impl FnOnce() -> String) {
+        let at = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.traced.lines.push(Line {
+                at,
+                node: None,
+                text: text(),
+                presences: Vec::new(),
+            });
+        }
+    }
+
+    pub(super) fn log_send(&mut self, node: usize, to: usize, message: &Message) {
+        if self.trace.is_none() {
+            return;
+        }
+        let to = Arc::clone(&self.nodes[to].name);
+        self.log(node, || format!("→ {to}: {}", words(&message.body)));
+        if let Body::Heartbeat { delta, .. } | Body::TransferReply { delta, .. } = &message.body {
+            let presences = delta.values().filter_map(|entry| crate::truth::number(entry.meta));
+            let presences = presences.collect();
+            self.of_last_line(presences);
+        }
+    }
+
+    pub(super) fn log_diff(&mut self, node: usize, topic: &str, joins: &[Number], leaves: &[Number]) {
+        if self.trace.is_none() {
+            return;
+        }
+        self.log(node, || {
+            let mut text = format!("tells {topic:?}:");
+            for (what, numbers) in [("joined", joins), ("left", leaves)] {
+                if !numbers.is_empty() {
+                    text.push_str(&format!(" {what} {}", listed(numbers)));
+                }
+            }
+            text
+        });
+        self.of_last_line(joins.iter().chain(leaves).copied().collect());
+    }
+
+    pub(super) fn span(&mut self, node: usize, what: &str, from: Micros) {
+        if let Some(trace) = &mut self.trace {
+            trace.traced.spans.push(Span {
+                node: Some(node),
+                what: what.into(),
+                from,
+                to: None,
+                nodes: Vec::new(),
+            });
+        }
+    }
+
+    pub(super) fn end_span(&mut self, node: usize, what: &str) {
+        let now = self.now;
+        if let Some(trace) = &mut self.trace {
+            let mut spans = trace.traced.spans.iter_mut().rev();
+            let open = spans.find(|span| span.node == Some(node) && span.what == what && span.to.is_none());
+            if let Some(span) = open {
+                span.to = Some(now);
+            }
+        }
+    }
+
+    pub(super) fn fault(&mut self, links: &[usize], what: String, us: Micros) {
+        let (now, count) = (self.now, self.nodes.len());
+        self.log_all(|| format!("{what} for {} ms", us / 1000));
+        if let Some(trace) = &mut self.trace {
+            let mut nodes: Vec<usize> = links.iter().flat_map(|link| [link / count, link % count]).collect();
+            nodes.sort_unstable();
+            nodes.dedup();
+            trace.traced.spans.push(Span {
+                node: None,
+                what,
+                from: now,
+                to: Some(now + us),
+                nodes,
+            });
+        }
+    }
+
+    /// Notes by how much the view of a node differs from the truth, and of all others where the truth
+    /// has changed with it.
+    pub(super) fn measure(&mut self, _node: usize) {
+        let Some(trace) = &mut self.trace else {
+            return;
+        };
+        trace.last.resize(self.nodes.len(), None);
+        let mut found = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let Some(life) = &node.life else {
+                found.push(None);
+                continue;
+            };
+            let there = |number: &Number| {
+                self.truth
+                    .of(*number)
+                    .is_some_and(|p| p.left.is_none() && self.nodes[p.node].pool == node.pool)
+            };
+            let listed = life.shards.iter().flat_map(|shard| shard.view.numbers());
+            let (right, wrong): (Vec<_>, Vec<_>) = listed.partition(there);
+            let all = self.nodes.iter().filter(|of| of.pool == node.pool).filter_map(|of| of.life.as_ref());
+            let all: usize = all.map(|life| life.alive.len()).sum();
+            let _ = at;
+            found.push(Some((all.saturating_sub(right.len()), wrong.len())));
+        }
+        let Some(trace) = &mut self.trace else {
+            return;
+        };
+        for (node, difference) in found.into_iter().enumerate() {
+            if let Some((missing, extra)) = difference
+                && trace.last[node] != difference
+            {
+                trace.last[node] = difference;
+                trace.traced.differences.push(Difference {
+                    at: self.now,
+                    node,
+                    missing,
+                    extra,
+                });
+            }
+        }
+    }
+
+    fn of_last_line(&mut self, presences: Vec<Number>) {
+        if let Some(line) = self.trace.as_mut().and_then(|trace| trace.traced.lines.last_mut()) {
+            line.presences = presences;
+        }
+    }
+}
+
+fn listed(numbers: &[Number]) -> String {
+    const SHOWN: usize = 12;
+    let shown: Vec<String> = numbers.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = numbers.len().saturating_sub(SHOWN);
+    match more {
+        0 => shown.join(" "),
+        more => format!("{} and {more} more", shown.join(" ")),
+    }
+}
+
+/// A message in a few words.
+fn words(body: &Body) -> String {
+    let told = |delta: &presence_core::delta::Delta| {
+        let values = delta.values().count();
+        let gone: u64 = delta.gone().map(|(_, gone)| gone.dots()).sum();
+        format!("{values} presences, {gone} gone dots")
+    };
+    match body {
+        Body::Heartbeat { delta, .. } if delta.is_empty() => "heartbeat".into(),
+        Body::Heartbeat { delta, clocks } => format!("heartbeat, {}, clocks {clocks:?}", told(delta)),
+        Body::TransferRequest { clocks, .. } => format!("asks for what is after {clocks:?}"),
+        Body::TransferReply { delta, last, .. } => {
+            let part = if *last { "" } else { "a part of " };
+            format!("gives {part}what was asked for, {}", told(delta))
+        }
+        Body::TransferContinue { .. } => "asks for the next part".into(),
+        Body::Stopping { .. } => "says that it stops".into(),
+        Body::Permdown => "says goodbye".into(),
+        Body::Superseded { newest } => format!("says that incarnation {newest} is known"),
+    }
+}
