@@ -298,7 +298,11 @@ impl Delta {
 
     /// Claims that whatever is not among the values up to `counter` is gone.
     pub fn spoil_whole(&mut self, replica: &ReplicaId, counter: u64) {
-        for part in self.parts.iter_mut().filter(|part| part.replica == *replica) {
+        for part in self
+            .parts
+            .iter_mut()
+            .filter(|part| part.replica == *replica)
+        {
             let mut first = 1;
             for value in &part.values {
                 if first < value.counter {

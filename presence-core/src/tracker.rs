@@ -581,19 +581,20 @@ impl Tracker {
             }
             Body::TransferReply {
                 id,
+                part,
                 delta,
                 clocks,
                 last,
             } => {
                 self.hear(&from, Some(&clocks))?;
                 let merged = self.merge(&delta);
-                self.took(&from, id, last || merged.is_err());
+                self.took(&from, id, part, last || merged.is_err());
                 merged?;
                 self.settle(&from, clocks);
             }
-            Body::TransferContinue { id } => {
+            Body::TransferContinue { id, part } => {
                 self.hear(&from, None)?;
-                self.go_on(&from, id);
+                self.go_on(&from, id, part);
             }
             Body::Stopping { clocks, handover } => {
                 self.hear(&from, Some(&clocks))?;

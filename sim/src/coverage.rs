@@ -160,7 +160,11 @@ impl Coverage {
 
 impl fmt::Debug for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = Counted::ALL.iter().map(|&what| (what.name(), self.of(what)));
-        f.debug_map().entries(counts.filter(|(_, count)| *count > 0)).finish()
+        let counts = Counted::ALL
+            .iter()
+            .map(|&what| (what.name(), self.of(what)));
+        f.debug_map()
+            .entries(counts.filter(|(_, count)| *count > 0))
+            .finish()
     }
 }

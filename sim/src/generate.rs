@@ -127,14 +127,18 @@ impl Generator {
             };
             let topic = format!("t{}", self.rng.u32(0..self.topics));
             let key = format!("k{}", self.rng.u32(0..self.keys));
-            self.tracked.push((node, process, topic.clone(), key.clone()));
+            self.tracked
+                .push((node, process, topic.clone(), key.clone()));
             let node = self.nodes[node].name.clone();
-            self.push(at, Action::Track {
-                node,
-                process,
-                topic,
-                key,
-            });
+            self.push(
+                at,
+                Action::Track {
+                    node,
+                    process,
+                    topic,
+                    key,
+                },
+            );
             return;
         }
         let which = self.rng.usize(0..self.tracked.len());
@@ -160,7 +164,8 @@ impl Generator {
                 key,
             }
         } else {
-            self.tracked.retain(|tracked| (tracked.0, tracked.1) != (node, process));
+            self.tracked
+                .retain(|tracked| (tracked.0, tracked.1) != (node, process));
             Action::End {
                 node: name,
                 process,
@@ -180,12 +185,15 @@ impl Generator {
             let topic = format!("t{}", self.rng.u32(0..self.topics));
             let first = 1_000_000 + self.next_process;
             self.next_process += count;
-            self.push(at, Action::Storm {
-                node: node.clone(),
-                topic,
-                first,
-                count,
-            });
+            self.push(
+                at,
+                Action::Storm {
+                    node: node.clone(),
+                    topic,
+                    first,
+                    count,
+                },
+            );
             if self.rng.bool() {
                 let later = at + self.rng.u64(0..self.end_ms / 2);
                 self.push(later, Action::Exodus { node });
@@ -224,10 +232,13 @@ impl Generator {
         };
         if self.rng.u32(0..6) == 0 && self.nodes.len() < 12 {
             let fresh = self.fresh_node();
-            self.push(at + away, Action::Start {
-                node: fresh,
-                clock_ms: 0,
-            });
+            self.push(
+                at + away,
+                Action::Start {
+                    node: fresh,
+                    clock_ms: 0,
+                },
+            );
             return;
         }
         let clock_ms = match self.rng.u32(0..4) {
@@ -247,23 +258,34 @@ impl Generator {
             let at = self.rng.u64(0..self.end_ms);
             let drain_ms = self.rng.u64(0..4 * self.settings.broadcast_period);
             let name = self.nodes[node].name.clone();
-            self.push(at, Action::Stop {
-                node: name.clone(),
-                drain_ms,
-            });
-            let users: Vec<_> = self.tracked.iter().filter(|tracked| tracked.0 == node).cloned().collect();
+            self.push(
+                at,
+                Action::Stop {
+                    node: name.clone(),
+                    drain_ms,
+                },
+            );
+            let users: Vec<_> = self
+                .tracked
+                .iter()
+                .filter(|tracked| tracked.0 == node)
+                .cloned()
+                .collect();
             for (_, _, topic, key) in users {
                 if self.rng.u32(0..3) > 0 {
                     self.next_process += 1;
                     let process = self.next_process;
                     let node = self.some_node();
                     let soon = at + self.rng.u64(0..2 * self.settings.broadcast_period);
-                    self.push(soon, Action::Track {
-                        node,
-                        process,
-                        topic,
-                        key,
-                    });
+                    self.push(
+                        soon,
+                        Action::Track {
+                            node,
+                            process,
+                            topic,
+                            key,
+                        },
+                    );
                 }
             }
             self.again(at + drain_ms, name);
@@ -286,11 +308,14 @@ impl Generator {
                 let (node, at) = (self.some_node(), self.rng.u64(0..self.end_ms));
                 let us_per_message = self.rng.u64(1_000..400_000);
                 let ms = self.rng.u64(0..self.end_ms / 2);
-                self.push(at, Action::Slow {
-                    node,
-                    us_per_message,
-                    ms,
-                });
+                self.push(
+                    at,
+                    Action::Slow {
+                        node,
+                        us_per_message,
+                        ms,
+                    },
+                );
             }
         }
     }
@@ -320,7 +345,10 @@ impl Generator {
                 if from == to {
                     continue;
                 }
-                (vec![self.nodes[from].name.clone()], vec![self.nodes[to].name.clone()])
+                (
+                    vec![self.nodes[from].name.clone()],
+                    vec![self.nodes[to].name.clone()],
+                )
             } else {
                 let mut sides = [Vec::new(), Vec::new()];
                 for node in &self.nodes {
@@ -363,10 +391,13 @@ impl Generator {
         }
         let node = self.fresh_node();
         let at = self.rng.u64(0..self.end_ms);
-        self.push(at, Action::Start {
-            node: node.clone(),
-            clock_ms: 0,
-        });
+        self.push(
+            at,
+            Action::Start {
+                node: node.clone(),
+                clock_ms: 0,
+            },
+        );
         for _ in 0..self.rng.u32(0..10) {
             self.next_process += 1;
             let process = self.next_process;
@@ -374,12 +405,15 @@ impl Generator {
             let key = format!("k{}", self.rng.u32(0..self.keys));
             let later = at + self.rng.u64(0..self.end_ms);
             let node = node.clone();
-            self.push(later, Action::Track {
-                node,
-                process,
-                topic,
-                key,
-            });
+            self.push(
+                later,
+                Action::Track {
+                    node,
+                    process,
+                    topic,
+                    key,
+                },
+            );
         }
     }
 
@@ -442,7 +476,11 @@ fn settings(rng: &mut Rng) -> Settings {
         permdown_on_shutdown: rng.bool(),
         handover: rng.bool(),
         chunk_values: [1, 3, 10, 50, 2000][rng.usize(0..5)],
-        pool_size: if rng.u32(0..5) == 0 { rng.usize(2..4) } else { 1 },
+        pool_size: if rng.u32(0..5) == 0 {
+            rng.usize(2..4)
+        } else {
+            1
+        },
     }
 }
 

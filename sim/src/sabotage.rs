@@ -63,7 +63,10 @@ defects! {
 impl Sabotage {
     /// The defect of this name.
     pub fn named(id: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|sabotage| sabotage.id() == id)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|sabotage| sabotage.id() == id)
     }
 }
 

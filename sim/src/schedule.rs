@@ -237,14 +237,22 @@ impl Schedule {
                 return Err(format!("node {:?} is named twice", node.name));
             }
             if !(-500_000..=500_000).contains(&node.clock_ppm) {
-                return Err(format!("node {:?}: clock_ppm is not within half", node.name));
+                return Err(format!(
+                    "node {:?}: clock_ppm is not within half",
+                    node.name
+                ));
             }
         }
         if self.network.queue == 0 {
             return Err("network.queue must not be 0".into());
         }
         for (at, step) in self.steps.iter().enumerate() {
-            if let Some(name) = step.action.nodes().into_iter().find(|name| !self.knows(name)) {
+            if let Some(name) = step
+                .action
+                .nodes()
+                .into_iter()
+                .find(|name| !self.knows(name))
+            {
                 return Err(format!("step {at}: there is no node {name:?}"));
             }
             if step.at_ms > self.heal_ms {

@@ -80,7 +80,8 @@ impl Truth {
     }
 
     pub(crate) fn is_alive(&self, number: Number) -> bool {
-        self.of(number).is_some_and(|presence| presence.left.is_none())
+        self.of(number)
+            .is_some_and(|presence| presence.left.is_none())
     }
 
     /// What a presence became by updates, the latest last.

@@ -68,7 +68,8 @@ struct World<'a> {
     /// What the trackers that are gone counted.
     stats: Vec<Stats>,
     events: u64,
-    healed: bool,
+    /// Nodes for which the faults have ended.
+    healed: Vec<bool>,
     last_restart: Micros,
     converged_after: Option<Micros>,
     trace: Option<Trace>,
@@ -105,19 +106,45 @@ enum Happening {
     Step(usize),
     Deliver(Parcel),
     /// A node takes the next message that waits for it.
-    Work { node: usize, life: u32 },
-    Timer { node: usize, life: u32, shard: usize },
-    Resume { node: usize, life: u32 },
+    Work {
+        node: usize,
+        life: u32,
+    },
+    Timer {
+        node: usize,
+        life: u32,
+        shard: usize,
+    },
+    Resume {
+        node: usize,
+        life: u32,
+    },
     /// A node that stopped has drained its sockets.
-    Exit { node: usize, life: u32 },
+    Exit {
+        node: usize,
+        life: u32,
+    },
     /// A node learns that another's process is gone.
-    Gone { node: usize, life: u32, of: usize },
+    Gone {
+        node: usize,
+        life: u32,
+        of: usize,
+    },
     /// A node is connected to another, anew or again.
-    Connected { node: usize, of: usize },
-    Uncut { links: Vec<usize> },
-    Release { links: Vec<usize> },
+    Connected {
+        node: usize,
+        of: usize,
+    },
+    Uncut {
+        links: Vec<usize>,
+    },
+    Release {
+        links: Vec<usize>,
+    },
     /// Faults end within a part of the cluster, or everywhere.
-    Heal { all: bool },
+    Heal {
+        all: bool,
+    },
 }
 
 impl<'a> World<'a> {
@@ -140,7 +167,7 @@ impl<'a> World<'a> {
             traffic: Traffic::default(),
             stats: Vec::new(),
             events: 0,
-            healed: false,
+            healed: vec![false; count],
             last_restart: 0,
             converged_after: None,
             trace: options.trace.then(Trace::default),
@@ -250,8 +277,8 @@ impl<'a> World<'a> {
             .iter()
             .map(|node| all || self.schedule.heal_first.contains(&node.spec.name))
             .collect();
+        self.healed.clone_from(&first);
         if all {
-            self.healed = true;
             self.log_all(|| "all faults end".into());
         } else {
             self.coverage.count(Counted::HealedPart);
@@ -295,7 +322,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let apart = self.links.iter().any(|link| link.cuts > 0);
-        if apart && self.now > 0 && !self.healed {
+        if apart && self.now > 0 {
             self.coverage.count(Counted::StartedApart);
         }
         self.last_restart = self.now;
@@ -320,7 +347,8 @@ impl<'a> World<'a> {
             no_clocks: self.saboteur.acts(Sabotage::NoClocks),
             refuses_transfers: self.saboteur.acts(Sabotage::TransfersRefused),
         };
-        let replica = presence_core::clock::ReplicaId::new(Arc::clone(&self.nodes[node].name), incarnation);
+        let replica =
+            presence_core::clock::ReplicaId::new(Arc::clone(&self.nodes[node].name), incarnation);
         let mut shards = Vec::new();
         for _ in 0..self.nodes[node].pool {
             let random = self.rng.u64(..);
@@ -328,7 +356,13 @@ impl<'a> World<'a> {
             let tracker = tracker.expect("a schedule's settings were checked");
             shards.push(Shard::new(tracker));
         }
-        let life = Life::new(number, self.now, self.nodes[node].spec.clock_ppm, shards, defects);
+        let life = Life::new(
+            number,
+            self.now,
+            self.nodes[node].spec.clock_ppm,
+            shards,
+            defects,
+        );
         self.nodes[node].life = Some(life);
         self.log(node, || format!("starts as {replica}"));
         self.span(node, "life", self.now);
@@ -440,10 +474,16 @@ impl<'a> World<'a> {
             return;
         };
         let tracker = &mut life.shards[shard].tracker;
-        let up: Vec<_> = tracker.replicas().map(|(replica, _)| replica.clone()).collect();
+        let up: Vec<_> = tracker
+            .replicas()
+            .map(|(replica, _)| replica.clone())
+            .collect();
         for replica in up {
             if self.saboteur.acts(Sabotage::NeverDown) {
-                let clocks = tracker.set().counter(&replica).map(|counter| (replica.clone(), counter));
+                let clocks = tracker
+                    .set()
+                    .counter(&replica)
+                    .map(|counter| (replica.clone(), counter));
                 let body = Body::Heartbeat {
                     delta: presence_core::delta::Delta::default(),
                     clocks: clocks.into_iter().collect(),
@@ -548,11 +588,16 @@ impl<'a> World<'a> {
             return Ok(());
         };
         let mut message = Rc::unwrap_or_clone(parcel.message);
-        let before = of_shard.tracker.status(&name).map(|(replica, status)| (replica.clone(), status));
+        let before = of_shard
+            .tracker
+            .status(&name)
+            .map(|(replica, status)| (replica.clone(), status));
         spoil_taken(&mut self.saboteur, &of_shard.tracker, &mut message);
         let from_replica = message.from.clone();
         let goodbye = matches!(message.body, Body::Permdown);
-        let old = before.as_ref().is_some_and(|(known, _)| known.supersedes(&from_replica));
+        let old = before
+            .as_ref()
+            .is_some_and(|(known, _)| known.supersedes(&from_replica));
         let taken = of_shard.tracker.handle_message(&name, message, local);
         let after = of_shard.tracker.status(&name);
         let heard = &mut of_shard.heard[from];
@@ -591,7 +636,8 @@ impl<'a> World<'a> {
         }
         let cloud = self.nodes[node].life.as_ref().is_some_and(|life| {
             let set = life.shards[shard].tracker.set();
-            set.cloud(&from_replica).is_some_and(|cloud| !cloud.is_empty())
+            set.cloud(&from_replica)
+                .is_some_and(|cloud| !cloud.is_empty())
         });
         if cloud {
             self.coverage.count(Counted::Cloud);
@@ -658,7 +704,10 @@ impl<'a> World<'a> {
         let Some(life) = &mut self.nodes[node].life else {
             return;
         };
-        let at = life.shards[shard].tracker.poll_timeout().map(|at| life.real(at).max(now));
+        let at = life.shards[shard]
+            .tracker
+            .poll_timeout()
+            .map(|at| life.real(at).max(now));
         if at == life.shards[shard].timer {
             return;
         }
@@ -692,7 +741,12 @@ impl<'a> World<'a> {
         let message = Rc::new(message);
         let targets: Vec<usize> = match to {
             To::All => (0..self.nodes.len()).filter(|&to| to != node).collect(),
-            To::One(name) => self.nodes.iter().position(|node| node.name == name).into_iter().collect(),
+            To::One(name) => self
+                .nodes
+                .iter()
+                .position(|node| node.name == name)
+                .into_iter()
+                .collect(),
         };
         for to in targets {
             if self.nodes[to].pool != self.nodes[node].pool {
@@ -729,7 +783,9 @@ impl<'a> World<'a> {
                     && let To::One(to) = to
                 {
                     let earlier = life.shards[shard].replies.get(to).cloned();
-                    life.shards[shard].replies.insert(Arc::clone(to), delta.clone());
+                    life.shards[shard]
+                        .replies
+                        .insert(Arc::clone(to), delta.clone());
                     if let Some(earlier) = earlier
                         && self.saboteur.acts(Sabotage::OldStateReplayed)
                     {
@@ -752,13 +808,15 @@ impl<'a> World<'a> {
             self.end_life(node);
         }
         for stats in std::mem::take(&mut self.stats) {
-            self.coverage.add(Counted::FromLog, stats.transfers_incremental);
+            self.coverage
+                .add(Counted::FromLog, stats.transfers_incremental);
             self.coverage.add(Counted::FullState, stats.transfers_full);
             self.coverage.add(Counted::Chunks, stats.chunks);
             self.coverage.add(Counted::Deferred, stats.deferred);
             self.coverage.add(Counted::Superseded, stats.superseded);
             self.coverage.add(Counted::Replaced, stats.replaced);
-            self.coverage.add(Counted::SuspectedItself, stats.suspected_itself);
+            self.coverage
+                .add(Counted::SuspectedItself, stats.suspected_itself);
             self.coverage.add(Counted::HandedOver, stats.handed_over);
         }
         Outcome {
@@ -790,7 +848,9 @@ fn spoil_taken(saboteur: &mut Saboteur, tracker: &Tracker, message: &mut Message
             }
         }
         _ => {
-            let known = tracker.status(message.from.name()).map(|(known, _)| known.clone());
+            let known = tracker
+                .status(message.from.name())
+                .map(|(known, _)| known.clone());
             if let Some(known) = known
                 && known.supersedes(&message.from)
                 && saboteur.acts(Sabotage::OldLifeBelieved)
@@ -811,4 +871,3 @@ fn node_named(nodes: &[Node], name: &str) -> usize {
     let found = nodes.iter().position(|node| *node.name == *name);
     found.expect("a schedule names nodes that are there")
 }
-

@@ -18,20 +18,31 @@ use crate::delta::Delta;
 use crate::set;
 use crate::wire::cluster::Body;
 
+/// How often what got lost is asked for again before the answer is asked for anew.
+const TRIES: u32 = 4;
+
 /// An answer that is waited for.
 #[derive(Debug)]
 pub(super) struct Asked {
     id: u64,
-    /// When it was asked for, or a part of it came last.
+    /// How many parts of it have come.
+    parts: u32,
+    /// When it was last asked for.
     at: Duration,
+    /// How often it was asked for since a part of it came.
+    tries: u32,
 }
 
 /// An answer that is given.
 #[derive(Debug)]
 pub(super) struct Answering {
     id: u64,
+    /// How many parts of it were given.
+    parts: u32,
     transfer: set::Transfer,
-    /// When it was asked for, or the last part was taken.
+    /// Where it was before the last part, which may have got lost.
+    before: set::Transfer,
+    /// When the last part was given.
     at: Duration,
 }
 
@@ -100,23 +111,42 @@ impl Tracker {
         }
     }
 
+    /// Asks a peer; where it has been asked and owes the answer, again for the part that is missing.
     fn ask(&mut self, name: &Arc<str>, clocks: Context) {
         let (now, timeout) = (self.now, self.config.transfer_timeout());
         let Some(peer) = self.peers.get_mut(name) else {
             return;
         };
-        let waits = |asked: &Asked| now.saturating_sub(asked.at) < timeout;
-        if peer.asked.as_ref().is_some_and(waits) {
-            return;
-        }
-        self.last_request += 1;
-        let id = self.last_request;
-        peer.asked = Some(Asked { id, at: now });
-        self.stats.transfers_asked += 1;
-        self.send(
-            To::One(Arc::clone(name)),
-            Body::TransferRequest { id, clocks },
-        );
+        let body = match &mut peer.asked {
+            Some(asked) if now.saturating_sub(asked.at) < timeout => return,
+            Some(asked) if asked.tries < TRIES => {
+                asked.at = now;
+                asked.tries += 1;
+                match asked.parts {
+                    0 => Body::TransferRequest {
+                        id: asked.id,
+                        clocks,
+                    },
+                    parts => Body::TransferContinue {
+                        id: asked.id,
+                        part: parts + 1,
+                    },
+                }
+            }
+            asked => {
+                self.last_request += 1;
+                let id = self.last_request;
+                *asked = Some(Asked {
+                    id,
+                    parts: 0,
+                    at: now,
+                    tries: 0,
+                });
+                self.stats.transfers_asked += 1;
+                Body::TransferRequest { id, clocks }
+            }
+        };
+        self.send(To::One(Arc::clone(name)), body);
     }
 
     /// A peer asks.
@@ -127,69 +157,87 @@ impl Tracker {
         } else {
             self.stats.transfers_full += 1;
         }
-        let at = self.now;
         if let Some(peer) = self.peers.get_mut(from.name()) {
-            peer.answering = Some(Answering { id, transfer, at });
+            peer.answering = Some(Answering {
+                id,
+                parts: 0,
+                before: transfer.clone(),
+                transfer,
+                at: self.now,
+            });
         }
-        self.send_chunk(from);
+        self.send_part(from);
     }
 
-    /// A peer has taken a part of its answer.
-    pub(super) fn go_on(&mut self, from: &ReplicaId, id: u64) {
-        let now = self.now;
+    /// A peer has taken the parts before this one.
+    pub(super) fn go_on(&mut self, from: &ReplicaId, id: u64, part: u32) {
         let peer = self.peers.get_mut(from.name());
-        let answering = peer.and_then(|peer| peer.answering.as_mut());
-        if let Some(answering) = answering.filter(|answering| answering.id == id) {
-            answering.at = now;
-            self.stats.chunks += 1;
-            self.send_chunk(from);
+        let Some(answering) = peer.and_then(|peer| peer.answering.as_mut()) else {
+            return;
+        };
+        if answering.id != id {
+            return;
         }
+        if part == answering.parts {
+            // It got lost.
+            answering.transfer = answering.before.clone();
+            answering.parts -= 1;
+        } else if part != answering.parts + 1 || answering.transfer.is_finished() {
+            return;
+        }
+        self.stats.chunks += 1;
+        self.send_part(from);
     }
 
-    fn send_chunk(&mut self, from: &ReplicaId) {
-        let Some(peer) = self.peers.get_mut(from.name()) else {
+    fn send_part(&mut self, from: &ReplicaId) {
+        let peer = self.peers.get_mut(from.name());
+        let Some(answering) = peer.and_then(|peer| peer.answering.as_mut()) else {
             return;
         };
-        let Some(mut answering) = peer.answering.take() else {
-            return;
-        };
-        let id = answering.id;
-        let chunk = self
+        answering.before = answering.transfer.clone();
+        let part = self
             .set
             .next_chunk(&mut answering.transfer, self.config.chunk_values);
-        let last = chunk.is_none() || answering.transfer.is_finished();
-        if !last {
-            peer.answering = Some(answering);
-        }
+        answering.parts += 1;
+        answering.at = self.now;
         let reply = Body::TransferReply {
-            id,
-            delta: chunk.unwrap_or_default(),
+            id: answering.id,
+            part: answering.parts,
+            last: part.is_none() || answering.transfer.is_finished(),
+            delta: part.unwrap_or_default(),
             clocks: self.set.clocks(),
-            last,
         };
         self.send(To::One(from.shared_name()), reply);
     }
 
     /// A part of an answer has arrived and was merged.
-    pub(super) fn took(&mut self, from: &ReplicaId, id: u64, last: bool) {
+    pub(super) fn took(&mut self, from: &ReplicaId, id: u64, part: u32, last: bool) {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(from.name()) else {
             return;
         };
-        let Some(asked) = peer.asked.as_mut().filter(|asked| asked.id == id) else {
+        let expected = |asked: &&mut Asked| asked.id == id && asked.parts + 1 == part;
+        let Some(asked) = peer.asked.as_mut().filter(expected) else {
             return;
         };
+        asked.parts = part;
         asked.at = now;
+        asked.tries = 0;
         if last {
             peer.asked = None;
         } else {
-            self.send(To::One(from.shared_name()), Body::TransferContinue { id });
+            let part = part + 1;
+            self.send(
+                To::One(from.shared_name()),
+                Body::TransferContinue { id, part },
+            );
         }
     }
 
     /// Gives up answers that nobody takes any more.
     pub(super) fn drop_stalled_answers(&mut self) {
-        let (now, timeout) = (self.now, self.config.transfer_timeout().saturating_mul(2));
+        let timeout = self.config.transfer_timeout().saturating_mul(TRIES);
+        let now = self.now;
         for peer in self.peers.values_mut() {
             let stalled = |answering: &mut Answering| now.saturating_sub(answering.at) > timeout;
             peer.answering.take_if(stalled);

@@ -51,6 +51,8 @@ pub enum Body {
     TransferReply {
         /// The asker's number for the request.
         id: u64,
+        /// Which part of the answer this is, from 1.
+        part: u32,
         /// A delta, sound by itself.
         delta: Delta,
         /// The sender's clocks.
@@ -59,10 +61,12 @@ pub enum Body {
         /// [`TransferContinue`](Self::TransferContinue).
         last: bool,
     },
-    /// The asker has taken a part of the answer and waits for the next.
+    /// The asker has taken the parts of the answer before this one, and waits for it.
     TransferContinue {
         /// The asker's number for the request.
         id: u64,
+        /// Which part it waits for.
+        part: u32,
     },
     /// The sender lives and is about to stop, without a word about the presences that end with it.
     Stopping {
@@ -180,19 +184,22 @@ pub fn encode(message: &Message) -> Vec<u8> {
         }
         Body::TransferReply {
             id,
+            part,
             delta,
             clocks,
             last,
         } => {
             writer.put(2_u8);
             writer.put(*id);
+            writer.put(*part);
             writer.put(*last);
             writer.context(clocks);
             writer.delta(delta);
         }
-        Body::TransferContinue { id } => {
+        Body::TransferContinue { id, part } => {
             writer.put(3_u8);
             writer.put(*id);
+            writer.put(*part);
         }
         Body::Stopping { clocks, handover } => {
             writer.put(4_u8);
@@ -240,11 +247,13 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Message, CodecError> {
         },
         2 => {
             let id = reader.take("number of a request")?;
+            let part = reader.take("number of a part")?;
             let last = reader.take("flag")?;
             let clocks = reader.context()?;
             let delta = reader.delta()?;
             Body::TransferReply {
                 id,
+                part,
                 delta,
                 clocks,
                 last,
@@ -252,6 +261,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Message, CodecError> {
         }
         3 => Body::TransferContinue {
             id: reader.take("number of a request")?,
+            part: reader.take("number of a part")?,
         },
         4 => Body::Stopping {
             handover: reader.take("flag")?,
@@ -543,17 +553,22 @@ mod tests {
             },
             Body::TransferReply {
                 id: 300,
+                part: 1,
                 delta: closing,
                 clocks: clocks.clone(),
                 last: false,
             },
             Body::TransferReply {
                 id: u64::MAX,
+                part: u32::MAX,
                 delta: delta(),
                 clocks: clocks.clone(),
                 last: true,
             },
-            Body::TransferContinue { id: 1 << 40 },
+            Body::TransferContinue {
+                id: 1 << 40,
+                part: 2,
+            },
             Body::Stopping {
                 clocks,
                 handover: true,

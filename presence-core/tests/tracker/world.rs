@@ -128,7 +128,14 @@ impl World {
         phx_ref
     }
 
-    pub(crate) fn update(&mut self, name: &str, topic: &str, key: &str, pid: Pid, meta: &str) -> PhxRef {
+    pub(crate) fn update(
+        &mut self,
+        name: &str,
+        topic: &str,
+        key: &str,
+        pid: Pid,
+        meta: &str,
+    ) -> PhxRef {
         let meta = Meta::parse(meta).unwrap();
         let tracker = self.tracker(name);
         let updated = tracker.update(topic, pid, Key::Text(key), &meta).unwrap();

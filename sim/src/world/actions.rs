@@ -24,7 +24,12 @@ impl World<'_> {
                 key,
             } => {
                 let node = named(self, node);
-                self.track(node, Pid(*process), &topic.as_str().into(), &key.as_str().into())
+                self.track(
+                    node,
+                    Pid(*process),
+                    &topic.as_str().into(),
+                    &key.as_str().into(),
+                )
             }
             Action::Update {
                 node,
@@ -33,7 +38,12 @@ impl World<'_> {
                 key,
             } => {
                 let node = named(self, node);
-                self.update(node, Pid(*process), &topic.as_str().into(), &key.as_str().into())
+                self.update(
+                    node,
+                    Pid(*process),
+                    &topic.as_str().into(),
+                    &key.as_str().into(),
+                )
             }
             Action::Untrack {
                 node,
@@ -114,7 +124,9 @@ impl World<'_> {
                     life.slow_us = *us_per_message;
                     life.slow_until = now + ms * 1000;
                     self.coverage.count(Counted::SlowNode);
-                    self.log(node, || format!("takes {us_per_message} µs a message for {ms} ms"));
+                    self.log(node, || {
+                        format!("takes {us_per_message} µs a message for {ms} ms")
+                    });
                 }
                 Ok(())
             }
@@ -137,7 +149,11 @@ impl World<'_> {
                     self.links[link].cuts += 1;
                 }
                 let way = if *one_way { "→" } else { "⇹" };
-                self.fault(&links, format!("cut {} {way} {}", from.join(" "), to.join(" ")), ms * 1000);
+                self.fault(
+                    &links,
+                    format!("cut {} {way} {}", from.join(" "), to.join(" ")),
+                    ms * 1000,
+                );
                 self.at(self.now + ms * 1000, Happening::Uncut { links });
                 Ok(())
             }
@@ -146,7 +162,11 @@ impl World<'_> {
                 for &link in &links {
                     self.links[link].holds += 1;
                 }
-                self.fault(&links, format!("hold {} ⇹ {}", from.join(" "), to.join(" ")), ms * 1000);
+                self.fault(
+                    &links,
+                    format!("hold {} ⇹ {}", from.join(" "), to.join(" ")),
+                    ms * 1000,
+                );
                 self.at(self.now + ms * 1000, Happening::Release { links });
                 Ok(())
             }
@@ -206,7 +226,9 @@ impl World<'_> {
             told: None,
             next: None,
         });
-        self.log(node, || format!("tracks {key:?} of process {} in {topic:?}: {number}", pid.0));
+        self.log(node, || {
+            format!("tracks {key:?} of process {} in {topic:?}: {number}", pid.0)
+        });
         self.drain(node, shard, Cause::Local)?;
         self.check_own(node, shard, number)
     }
@@ -233,7 +255,12 @@ impl World<'_> {
         };
         life.alive.insert(place, next);
         self.replace(before, next);
-        self.log(node, || format!("updates {key:?} of process {} in {topic:?}: {before} becomes {next}", pid.0));
+        self.log(node, || {
+            format!(
+                "updates {key:?} of process {} in {topic:?}: {before} becomes {next}",
+                pid.0
+            )
+        });
         self.drain(node, shard, Cause::Local)?;
         self.check_own(node, shard, next)
     }
@@ -269,14 +296,20 @@ impl World<'_> {
         };
         let mut next = self.truth.next_number();
         let mut befores = Vec::new();
-        let updated = life.shards[shard].tracker.update_topic(topic, |key, before| {
-            let before = crate::truth::number(before.as_str())?;
-            befores.push((before, next, key.as_str().to_owned()));
-            let meta = Meta::parse(&meta(next)).ok();
-            next += 1;
-            meta
-        });
-        let there = life.alive.keys().filter(|(_, in_topic, _)| **in_topic == *topic).count();
+        let updated = life.shards[shard]
+            .tracker
+            .update_topic(topic, |key, before| {
+                let before = crate::truth::number(before.as_str())?;
+                befores.push((before, next, key.as_str().to_owned()));
+                let meta = Meta::parse(&meta(next)).ok();
+                next += 1;
+                meta
+            });
+        let there = life
+            .alive
+            .keys()
+            .filter(|(_, in_topic, _)| **in_topic == *topic)
+            .count();
         if updated.as_ref().map(Vec::len) != Ok(there) {
             let what = format!("updating the topic gave {updated:?}, and {there} are there");
             return Err(self.failure(Invariant::OwnPresences, node, what));
@@ -284,7 +317,11 @@ impl World<'_> {
         let mut replaced = Vec::new();
         for (before, next, _) in befores {
             if let Some(old) = self.truth.of(before) {
-                replaced.push((before, next, (old.pid, Arc::clone(&old.topic), Arc::clone(&old.key))));
+                replaced.push((
+                    before,
+                    next,
+                    (old.pid, Arc::clone(&old.topic), Arc::clone(&old.key)),
+                ));
             }
         }
         for (before, next, place) in replaced {
@@ -296,7 +333,9 @@ impl World<'_> {
         if there > 0 {
             self.coverage.count(Counted::MassUpdate);
         }
-        self.log(node, || format!("updates all {there} presences in {topic:?}"));
+        self.log(node, || {
+            format!("updates all {there} presences in {topic:?}")
+        });
         self.drain(node, shard, Cause::Local)?;
         self.check_list(node, shard)
     }
@@ -317,7 +356,9 @@ impl World<'_> {
             return Err(self.failure(Invariant::OwnPresences, node, what));
         }
         self.left(node, shard, gone);
-        self.log(node, || format!("untracks {key:?} of process {} in {topic:?}", pid.0));
+        self.log(node, || {
+            format!("untracks {key:?} of process {} in {topic:?}", pid.0)
+        });
         self.drain(node, shard, Cause::Local)
     }
 
@@ -331,7 +372,12 @@ impl World<'_> {
         if life.stopping {
             return Ok(());
         }
-        let places: Vec<_> = life.alive.keys().filter(|place| place.0 == pid).cloned().collect();
+        let places: Vec<_> = life
+            .alive
+            .keys()
+            .filter(|place| place.0 == pid)
+            .cloned()
+            .collect();
         if places.is_empty() {
             return Ok(());
         }
@@ -347,7 +393,10 @@ impl World<'_> {
             let mut gone = Vec::new();
             for place in &places {
                 let number = life.alive.get(place).copied();
-                if number.and_then(|number| self.truth.of(number)).is_some_and(|p| p.shard == shard) {
+                if number
+                    .and_then(|number| self.truth.of(number))
+                    .is_some_and(|p| p.shard == shard)
+                {
                     gone.extend(number);
                     life.alive.remove(place);
                 }
@@ -381,7 +430,10 @@ impl World<'_> {
         };
         let listed = self.truth.of(number).is_some_and(|presence| {
             let key = Key::Text(&presence.key);
-            let entries = life.shards[shard].tracker.set().list_key(&presence.topic, key);
+            let entries = life.shards[shard]
+                .tracker
+                .set()
+                .list_key(&presence.topic, key);
             let mut numbers = entries.map(|entry| super::number_of(entry.meta));
             numbers.any(|listed| listed == number)
         });
@@ -402,7 +454,10 @@ impl World<'_> {
         }
         let Some(ended) = spec.ended else {
             // A first life: of a node that takes the place of one that is gone?
-            let gone = self.nodes.iter().any(|other| other.life.is_none() && other.lives > 0);
+            let gone = self
+                .nodes
+                .iter()
+                .any(|other| other.life.is_none() && other.lives > 0);
             if gone {
                 self.coverage.count(Counted::NewName);
             }
@@ -455,7 +510,12 @@ impl World<'_> {
     }
 
     fn stop(&mut self, node: usize, drain: u64) -> Checked {
-        if !self.runs(node) || self.nodes[node].life.as_ref().is_none_or(|life| life.stopping) {
+        if !self.runs(node)
+            || self.nodes[node]
+                .life
+                .as_ref()
+                .is_none_or(|life| life.stopping)
+        {
             return Ok(());
         }
         self.coverage.count(if self.config.permdown_on_shutdown {

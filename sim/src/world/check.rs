@@ -19,7 +19,10 @@ pub(super) enum Cause {
     Local,
     Timer,
     /// It took a message, and with it perhaps a later life of the sender for an earlier.
-    Message { from: usize, replaced: bool },
+    Message {
+        from: usize,
+        replaced: bool,
+    },
     /// It was told that a node's process is gone.
     Gone(usize),
 }
@@ -44,8 +47,17 @@ impl World<'_> {
                 let number = diff.number;
                 let told = Told {
                     topic: Arc::clone(&diff.topic),
-                    joins: diff.joins.iter().map(|entry| number_of(entry.meta)).collect(),
-                    leaves: diff.leaves.iter().map(Left::entry).map(|entry| number_of(entry.meta)).collect(),
+                    joins: diff
+                        .joins
+                        .iter()
+                        .map(|entry| number_of(entry.meta))
+                        .collect(),
+                    leaves: diff
+                        .leaves
+                        .iter()
+                        .map(Left::entry)
+                        .map(|entry| number_of(entry.meta))
+                        .collect(),
                 };
                 diffs.push((number, told));
             }
@@ -67,8 +79,16 @@ impl World<'_> {
                 // Nobody is told.
             } else if updates && self.saboteur.acts(Sabotage::UpdateSplit) {
                 let topic = Arc::clone(&told.topic);
-                let leaves = Told { topic: Arc::clone(&topic), joins: Vec::new(), leaves: told.leaves };
-                let joins = Told { topic, joins: told.joins, leaves: Vec::new() };
+                let leaves = Told {
+                    topic: Arc::clone(&topic),
+                    joins: Vec::new(),
+                    leaves: told.leaves,
+                };
+                let joins = Told {
+                    topic,
+                    joins: told.joins,
+                    leaves: Vec::new(),
+                };
                 self.hear_diff(node, shard, &leaves, cause)?;
                 self.hear_diff(node, shard, &joins, cause)?;
             } else {
@@ -87,7 +107,12 @@ impl World<'_> {
     fn hear_diff(&mut self, node: usize, shard: usize, told: &Told, cause: Cause) -> Checked {
         // A new life of the node gives its presences new refs: the same presence leaves and joins.
         let renewed: BTreeSet<Number> = match (told.joins.is_empty(), told.leaves.is_empty()) {
-            (false, false) => told.joins.iter().copied().filter(|n| told.leaves.contains(n)).collect(),
+            (false, false) => told
+                .joins
+                .iter()
+                .copied()
+                .filter(|n| told.leaves.contains(n))
+                .collect(),
             _ => BTreeSet::new(),
         };
         for &number in &told.leaves {
@@ -115,7 +140,11 @@ impl World<'_> {
                 self.judge_join(node, shard, number, again)?;
             }
         }
-        for &number in told.leaves.iter().filter(|number| !renewed.contains(number)) {
+        for &number in told
+            .leaves
+            .iter()
+            .filter(|number| !renewed.contains(number))
+        {
             self.judge_leave(node, shard, number, cause)?;
         }
         Ok(())
@@ -157,10 +186,15 @@ impl World<'_> {
             ))
         };
         if again && presence.told.is_some_and(|told| told < heard.session) {
-            return ghost("it was listed before, left, and its node told so before it was heard again");
+            return ghost(
+                "it was listed before, left, and its node told so before it was heard again",
+            );
         }
         let owner = &self.nodes[presence.node];
-        if leaving.how == How::Stopped && heard.goodbye >= owner.incarnation && owner.lives == presence.life {
+        if leaving.how == How::Stopped
+            && heard.goodbye >= owner.incarnation
+            && owner.lives == presence.life
+        {
             return ghost("its node has said goodbye");
         }
         Ok(())
@@ -183,7 +217,11 @@ impl World<'_> {
                     return Ok(());
                 }
                 let view = &life.shards[shard].view;
-                if self.truth.successors(number).any(|next| view.has(&presence.topic, next)) {
+                if self
+                    .truth
+                    .successors(number)
+                    .any(|next| view.has(&presence.topic, next))
+                {
                     return Ok(());
                 }
                 last
@@ -193,7 +231,9 @@ impl World<'_> {
         let heard = &life.shards[shard].heard[owner];
         let silent = |by: Duration| {
             let local = life.local(self.now);
-            heard.last.is_none_or(|last| local.saturating_sub(last) >= by)
+            heard
+                .last
+                .is_none_or(|last| local.saturating_sub(last) >= by)
         };
         let explained = match cause {
             Cause::Local => false,
@@ -231,7 +271,8 @@ impl World<'_> {
         }
         let told_len = told.map_or(0, BTreeSet::len);
         if listed != told_len {
-            let what = format!("topic {topic} lists {listed} presences, the diffs come to {told_len}");
+            let what =
+                format!("topic {topic} lists {listed} presences, the diffs come to {told_len}");
             return Err(self.failure(Invariant::DiffsAreTheTruth, node, what));
         }
         Ok(())
@@ -267,7 +308,8 @@ impl World<'_> {
             return Err(self.failure(Invariant::DiffsAreTheTruth, node, what));
         }
         let alive = life.alive.values();
-        let alive = alive.filter(|&&number| self.truth.of(number).is_some_and(|p| p.shard == shard));
+        let alive =
+            alive.filter(|&&number| self.truth.of(number).is_some_and(|p| p.shard == shard));
         let alive = alive.count();
         if !life.stopping && own != alive {
             let what = format!("{own} of its own presences are listed, {alive} are there");
@@ -278,7 +320,8 @@ impl World<'_> {
 
     /// What a message says of its sender's own presences is true.
     pub(super) fn check_sent(&self, node: usize, shard: usize, message: &Message) -> Checked {
-        let (Body::Heartbeat { delta, .. } | Body::TransferReply { delta, .. }) = &message.body else {
+        let (Body::Heartbeat { delta, .. } | Body::TransferReply { delta, .. }) = &message.body
+        else {
             return Ok(());
         };
         let Some(life) = &self.nodes[node].life else {
@@ -333,15 +376,21 @@ impl World<'_> {
         let chunks = entries / config.chunk_values as u64 + 4 * self.nodes.len() as u64;
         let samples = u64::from(config.clock_sample_periods) * 4;
         let periods = u64::from(config.max_silent_periods) + 4 + samples;
-        let bound = config.down_period.as_micros() as u64 + periods * period + (40 + 2 * chunks) * trip;
-        let skew = self.nodes.iter().map(|node| node.spec.clock_ppm.unsigned_abs()).max();
+        let bound =
+            config.down_period.as_micros() as u64 + periods * period + (40 + 2 * chunks) * trip;
+        let skew = self
+            .nodes
+            .iter()
+            .map(|node| node.spec.clock_ppm.unsigned_abs())
+            .max();
         bound + bound * skew.unwrap_or(0) / 500_000
     }
 
     /// Whether a node lists what is true of `members`, and what it does not or should not list.
     fn difference(&self, node: usize, members: &[usize]) -> Option<(Number, &'static str)> {
         let life = self.nodes[node].life.as_ref()?;
-        let is_member = |of: usize| members.contains(&of) && self.nodes[of].pool == self.nodes[node].pool;
+        let is_member =
+            |of: usize| members.contains(&of) && self.nodes[of].pool == self.nodes[node].pool;
         for shard in &life.shards {
             for number in shard.view.numbers() {
                 let presence = self.truth.of(number)?;
@@ -354,7 +403,10 @@ impl World<'_> {
             let there: Option<&Life> = self.nodes[of].life.as_ref();
             for &number in there.into_iter().flat_map(|life| life.alive.values()) {
                 let presence = self.truth.of(number)?;
-                if !life.shards[presence.shard].view.has(&presence.topic, number) {
+                if !life.shards[presence.shard]
+                    .view
+                    .has(&presence.topic, number)
+                {
                     return Some((number, "is there, and is not listed"));
                 }
             }
@@ -374,7 +426,11 @@ impl World<'_> {
     /// A part of the cluster that healed first agrees on who is there in that part.
     pub(super) fn check_part(&self) -> Checked {
         let part: Vec<usize> = (0..self.nodes.len())
-            .filter(|&node| self.schedule.heal_first.contains(&self.nodes[node].spec.name))
+            .filter(|&node| {
+                self.schedule
+                    .heal_first
+                    .contains(&self.nodes[node].spec.name)
+            })
             .collect();
         self.check_agreement(&part)
     }
@@ -385,7 +441,10 @@ impl World<'_> {
         let end = healed + self.bound();
         let step = (self.config.broadcast_period.as_micros() as u64 / 4).max(1);
         while self.now < end {
-            if all.iter().all(|&node| self.difference(node, &all).is_none()) {
+            if all
+                .iter()
+                .all(|&node| self.difference(node, &all).is_none())
+            {
                 self.converged_after.get_or_insert(self.now - healed);
             } else {
                 self.converged_after = None;
@@ -407,7 +466,12 @@ impl World<'_> {
         let every = u64::from(self.config.max_silent_periods) + 1;
         let period = self.config.broadcast_period.as_micros() as u64;
         self.run_until(self.now + rounds * every * period)?;
-        let shards: u64 = self.nodes.iter().filter(|node| node.life.is_some()).map(|node| node.pool as u64).sum();
+        let shards: u64 = self
+            .nodes
+            .iter()
+            .filter(|node| node.life.is_some())
+            .map(|node| node.pool as u64)
+            .sum();
         let others = self.nodes.len() as u64 - 1;
         let (deltas, transfers) = (
             self.traffic.deltas - before.deltas,
@@ -464,7 +528,11 @@ impl World<'_> {
                     return Err(self.failure(Invariant::BoundedMemory, node, what));
                 }
                 if set.len() != shard.view.len {
-                    let what = format!("{} entries are kept, {} are listed", set.len(), shard.view.len);
+                    let what = format!(
+                        "{} entries are kept, {} are listed",
+                        set.len(),
+                        shard.view.len
+                    );
                     return Err(self.failure(Invariant::BoundedMemory, node, what));
                 }
             }

@@ -52,8 +52,9 @@ impl World<'_> {
             return;
         }
         let network = &self.schedule.network;
+        let calm = self.healed[from] && self.healed[to];
         let mut copies = 1;
-        if !self.healed {
+        if !calm {
             if self.rng.u32(0..1_000_000) < network.loss {
                 self.coverage.count(Counted::Lost);
                 return;
@@ -68,9 +69,11 @@ impl World<'_> {
             if network.jitter_us > 0 {
                 at += self.rng.u64(0..=network.jitter_us);
             }
-            if !self.healed && self.rng.u32(0..1_000_000) < network.late {
+            if !calm && self.rng.u32(0..1_000_000) < network.late {
                 self.coverage.count(Counted::Late);
-                at += self.rng.u64(0..=3000 * self.schedule.settings.broadcast_period);
+                at += self
+                    .rng
+                    .u64(0..=3000 * self.schedule.settings.broadcast_period);
             }
             let ordered = network.ordered;
             let link = self.link_mut(from, to);
@@ -174,7 +177,11 @@ impl World<'_> {
             return;
         }
         for parcel in std::mem::take(&mut link.held) {
-            let spread = if self.schedule.network.ordered { 0 } else { 2000 };
+            let spread = if self.schedule.network.ordered {
+                0
+            } else {
+                2000
+            };
             let at = self.now + self.rng.u64(0..=spread);
             self.at(at, Happening::Deliver(parcel));
         }

@@ -173,14 +173,19 @@ impl View {
 
     /// Takes a presence out; whether it was there.
     pub(super) fn leave(&mut self, topic: &Arc<str>, number: Number) -> bool {
-        let left = self.topics.get_mut(topic).is_some_and(|list| list.remove(&number));
+        let left = self
+            .topics
+            .get_mut(topic)
+            .is_some_and(|list| list.remove(&number));
         self.len -= usize::from(left);
         self.left.insert(number);
         left
     }
 
     pub(super) fn has(&self, topic: &str, number: Number) -> bool {
-        self.topics.get(topic).is_some_and(|list| list.contains(&number))
+        self.topics
+            .get(topic)
+            .is_some_and(|list| list.contains(&number))
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = Number> {

@@ -42,11 +42,15 @@ impl Invariant {
     /// The invariant in a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::DiffsAreTheTruth => "the diffs that a node tells are the changes of what it lists",
+            Self::DiffsAreTheTruth => {
+                "the diffs that a node tells are the changes of what it lists"
+            }
             Self::NoGhosts => "what has left is never listed again",
             Self::NoLoss => "what is present stays listed, unless its node was not heard",
             Self::UpdateInOneStep => "an update swaps in one step",
-            Self::OwnPresences => "a node lists what is tracked on it, at once, and nothing else of itself",
+            Self::OwnPresences => {
+                "a node lists what is tracked on it, at once, and nothing else of itself"
+            }
             Self::TellsTheTruth => "a node tells others of its presences only what is true",
             Self::DownInTime => "a node that is silent is not listed for longer than promised",
             Self::Convergence => "once faults end, all list the same: who is there",

@@ -53,13 +53,21 @@ impl World<'_> {
         let to = Arc::clone(&self.nodes[to].name);
         self.log(node, || format!("→ {to}: {}", words(&message.body)));
         if let Body::Heartbeat { delta, .. } | Body::TransferReply { delta, .. } = &message.body {
-            let presences = delta.values().filter_map(|entry| crate::truth::number(entry.meta));
+            let presences = delta
+                .values()
+                .filter_map(|entry| crate::truth::number(entry.meta));
             let presences = presences.collect();
             self.of_last_line(presences);
         }
     }
 
-    pub(super) fn log_diff(&mut self, node: usize, topic: &str, joins: &[Number], leaves: &[Number]) {
+    pub(super) fn log_diff(
+        &mut self,
+        node: usize,
+        topic: &str,
+        joins: &[Number],
+        leaves: &[Number],
+    ) {
         if self.trace.is_none() {
             return;
         }
@@ -91,7 +99,8 @@ impl World<'_> {
         let now = self.now;
         if let Some(trace) = &mut self.trace {
             let mut spans = trace.traced.spans.iter_mut().rev();
-            let open = spans.find(|span| span.node == Some(node) && span.what == what && span.to.is_none());
+            let open = spans
+                .find(|span| span.node == Some(node) && span.what == what && span.to.is_none());
             if let Some(span) = open {
                 span.to = Some(now);
             }
@@ -102,7 +111,10 @@ impl World<'_> {
         let (now, count) = (self.now, self.nodes.len());
         self.log_all(|| format!("{what} for {} ms", us / 1000));
         if let Some(trace) = &mut self.trace {
-            let mut nodes: Vec<usize> = links.iter().flat_map(|link| [link / count, link % count]).collect();
+            let mut nodes: Vec<usize> = links
+                .iter()
+                .flat_map(|link| [link / count, link % count])
+                .collect();
             nodes.sort_unstable();
             nodes.dedup();
             trace.traced.spans.push(Span {
@@ -135,7 +147,11 @@ impl World<'_> {
             };
             let listed = life.shards.iter().flat_map(|shard| shard.view.numbers());
             let (right, wrong): (Vec<_>, Vec<_>) = listed.partition(there);
-            let all = self.nodes.iter().filter(|of| of.pool == node.pool).filter_map(|of| of.life.as_ref());
+            let all = self
+                .nodes
+                .iter()
+                .filter(|of| of.pool == node.pool)
+                .filter_map(|of| of.life.as_ref());
             let all: usize = all.map(|life| life.alive.len()).sum();
             let _ = at;
             found.push(Some((all.saturating_sub(right.len()), wrong.len())));
@@ -159,7 +175,11 @@ impl World<'_> {
     }
 
     fn of_last_line(&mut self, presences: Vec<Number>) {
-        if let Some(line) = self.trace.as_mut().and_then(|trace| trace.traced.lines.last_mut()) {
+        if let Some(line) = self
+            .trace
+            .as_mut()
+            .and_then(|trace| trace.traced.lines.last_mut())
+        {
             line.presences = presences;
         }
     }
@@ -167,7 +187,11 @@ impl World<'_> {
 
 fn listed(numbers: &[Number]) -> String {
     const SHOWN: usize = 12;
-    let shown: Vec<String> = numbers.iter().take(SHOWN).map(ToString::to_string).collect();
+    let shown: Vec<String> = numbers
+        .iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect();
     let more = numbers.len().saturating_sub(SHOWN);
     match more {
         0 => shown.join(" "),
@@ -184,13 +208,21 @@ fn words(body: &Body) -> String {
     };
     match body {
         Body::Heartbeat { delta, .. } if delta.is_empty() => "heartbeat".into(),
-        Body::Heartbeat { delta, clocks } => format!("heartbeat, {}, clocks {clocks:?}", told(delta)),
-        Body::TransferRequest { clocks, .. } => format!("asks for what is after {clocks:?}"),
-        Body::TransferReply { delta, last, .. } => {
-            let part = if *last { "" } else { "a part of " };
-            format!("gives {part}what was asked for, {}", told(delta))
+        Body::Heartbeat { delta, clocks } => {
+            format!("heartbeat, {}, clocks {clocks:?}", told(delta))
         }
-        Body::TransferContinue { .. } => "asks for the next part".into(),
+        Body::TransferRequest { id, clocks } => format!("asks ({id}) for what is after {clocks:?}"),
+        Body::TransferReply {
+            id,
+            part: number,
+            delta,
+            last,
+            ..
+        } => {
+            let last = if *last { ", the last" } else { "" };
+            format!("answers ({id}), part {number}{last}: {}", told(delta))
+        }
+        Body::TransferContinue { id, part } => format!("asks ({id}) for part {part}"),
         Body::Stopping { .. } => "says that it stops".into(),
         Body::Permdown => "says goodbye".into(),
         Body::Superseded { newest } => format!("says that incarnation {newest} is known"),
