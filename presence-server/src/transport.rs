@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, header};
 use axum::routing::{any, get};
 use base64::Engine as _;
@@ -42,7 +43,9 @@ pub fn socket_routes<U: Send + Sync + 'static>(
             &format!("{path}/longpoll"),
             get(longpoll::poll::<U>)
                 .post(longpoll::publish::<U>)
-                .options(longpoll::options),
+                .options(longpoll::options)
+                .fallback(longpoll::no_such_method)
+                .layer(DefaultBodyLimit::max(node.config().wire.max_frame_bytes)),
         )
         .with_state(endpoint)
 }
