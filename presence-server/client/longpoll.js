@@ -3,6 +3,7 @@ const OPEN = 1
 const CLOSED = 3
 const MAX_BATCH = 100
 const TOKEN_PROTOCOL = "base64url.bearer.phx."
+const BINARY_PREFIX = "data:application/octet-stream;base64,"
 
 /**
  * Names the sub-protocols that carry an auth token over a WebSocket.
@@ -112,7 +113,8 @@ export class LongPoll {
   }
 
   /** Hands over each message in a task of its own, as a WebSocket does. */
-  #deliver(data) {
+  #deliver(message) {
+    const data = message.startsWith(BINARY_PREFIX) ? bytes(message.slice(BINARY_PREFIX.length)) : message
     setTimeout(() => {
       if (!this.#closed) this.onmessage?.({ data })
     }, 0)
@@ -154,6 +156,10 @@ export class LongPoll {
     this.#outgoing = []
     for (const request of this.#requests) request.abort()
   }
+}
+
+function bytes(base64) {
+  return Uint8Array.from(atob(base64), char => char.charCodeAt(0)).buffer
 }
 
 function base64(buffer) {

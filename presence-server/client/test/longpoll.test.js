@@ -183,6 +183,17 @@ test("binary messages are posted as base64 lines", async () => {
   conn.close()
 })
 
+test("a binary message that is polled is handed over as an ArrayBuffer", async () => {
+  const { conn } = longPoll()
+  const received = []
+  conn.onmessage = ({ data }) => received.push(data)
+  await answer("GET", opened)
+  const messages = ["data:application/octet-stream;base64,AP8KWw==", "data:application/octet-stream;base64,"]
+  await answer("GET", { messages, status: 200, token: "T1" })
+  assert.deepEqual(received, [Uint8Array.of(0, 255, 10, 91).buffer, new ArrayBuffer(0)])
+  conn.close()
+})
+
 test("close ends the polls and is reported once", async () => {
   const { conn, seen } = longPoll()
   await answer("GET", opened)
