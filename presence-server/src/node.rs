@@ -33,6 +33,7 @@ pub struct Config {
     /// a heartbeat every 30 s.)
     pub idle_timeout: Duration,
     /// How long a long poll waits for messages: 10 s by default, as in Phoenix.
+    /// A session whose client has had no poll open for one and a half times as long is closed.
     pub poll_window: Duration,
     /// Long-poll sessions at once: 10,000 by default. One more is refused.
     pub poll_sessions: usize,

@@ -2,7 +2,7 @@
 //!
 //! A session begins with a GET without a token, which is answered with status 410 and a token. From
 //! then on a GET fetches what waits, or waits for it as long as the poll window, and a POST brings
-//! messages. The session ends when no GET has begun for one and a half poll windows.
+//! messages. The session ends when no GET has been open for one and a half poll windows.
 //!
 //! The status that counts is in the body of an answer. That of HTTP is 200, except where the request
 //! is none that a client of this protocol sends.
@@ -52,7 +52,7 @@ struct Session {
     outgoing: Mutex<Outgoing>,
     changed: Notify,
     max_bytes: usize,
-    /// How long the client may go without a poll.
+    /// How long the client may have no poll open.
     patience: Duration,
 }
 
@@ -62,7 +62,8 @@ struct Outgoing {
     messages: VecDeque<Arc<str>>,
     bytes: usize,
     closed: bool,
-    last_poll: Instant,
+    open_polls: usize,
+    last_poll_ended: Instant,
 }
 
 impl Sessions {
@@ -90,14 +91,15 @@ impl Sessions {
 }
 
 impl Session {
-    fn polled(&self) {
-        lock(&self.outgoing).last_poll = Instant::now();
-    }
-
-    /// How much longer the client may go without a poll.
+    /// How much longer the client may have no poll open.
     fn patience_left(&self) -> Duration {
-        let silent = lock(&self.outgoing).last_poll.elapsed();
-        self.patience.saturating_sub(silent)
+        let outgoing = lock(&self.outgoing);
+        match outgoing.open_polls {
+            0 => self
+                .patience
+                .saturating_sub(outgoing.last_poll_ended.elapsed()),
+            _ => self.patience,
+        }
     }
 
     /// All that waits; `None` where nothing does.
@@ -108,6 +110,24 @@ impl Session {
         }
         outgoing.bytes = 0;
         Some(Fetched::Messages(std::mem::take(&mut outgoing.messages)))
+    }
+}
+
+/// An open poll; dropped when it is answered, and when its client has gone away.
+struct Poll(Arc<Session>);
+
+impl Poll {
+    fn open(session: Arc<Session>) -> Self {
+        lock(&session.outgoing).open_polls += 1;
+        Self(session)
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        let mut outgoing = lock(&self.0.outgoing);
+        outgoing.open_polls -= 1;
+        outgoing.last_poll_ended = Instant::now();
     }
 }
 
@@ -129,7 +149,7 @@ pub(super) async fn poll<U: Send + Sync + 'static>(
     let Some((token, session)) = endpoint.sessions.find(&headers, &params) else {
         return begin(&endpoint, &headers, params);
     };
-    session.polled();
+    let Poll(session) = &Poll::open(session);
     let node = &endpoint.node;
     let waiting = async {
         loop {
@@ -168,7 +188,8 @@ fn begin<U: Send + Sync + 'static>(
         messages: VecDeque::new(),
         bytes: 0,
         closed: false,
-        last_poll: Instant::now(),
+        open_polls: 0,
+        last_poll_ended: Instant::now(),
     };
     let session = Arc::new(Session {
         incoming,
