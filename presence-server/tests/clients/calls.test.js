@@ -1,6 +1,7 @@
-/** Replies, broadcasts and binary payloads: phoenix.js and the project's client with the conformance application. */
+/** Replies, broadcasts, binary payloads and tokens: phoenix.js and the project's client with the conformance application. */
 
 import assert from "node:assert/strict"
+import { readFile } from "node:fs/promises"
 import { after, afterEach, before, describe, test } from "node:test"
 import * as phoenix from "phoenix"
 import { WebSocket as WsWebSocket } from "ws"
@@ -19,6 +20,9 @@ const CLIENTS = {
 }
 /** How long, in ms, the client waits for an answer that does not come. */
 const SHORT = 100
+// Recorded from Phoenix, and good for ten years from 2026 on.
+const TOKENS = JSON.parse(await readFile(new URL("../../../conformance/fixtures/token.json", import.meta.url)))
+const token = name => TOKENS.cases.find(it => it.case === name).token
 const BYTES = Uint8Array.of(0, 255, 10, 13, 91, 123, 34)
 
 for (const [name, [{ Socket }, options, binary]] of Object.entries(CLIENTS)) {
@@ -30,12 +34,16 @@ for (const [name, [{ Socket }, options, binary]] of Object.entries(CLIENTS)) {
     const sockets = []
     afterEach(() => Promise.all(sockets.splice(0).map(socket => new Promise(done => socket.disconnect(done)))))
 
-    /** Connects, and joins a topic. */
-    async function join(topic = "conf:calls") {
-      const socket = new Socket(server.socket, { ...QUICK, ...options })
+    function connect(more) {
+      const socket = new Socket(server.socket, { ...QUICK, ...options, ...more })
       sockets.push(socket)
       socket.connect()
-      const channel = socket.channel(topic)
+      return socket
+    }
+
+    /** Connects, and joins a topic. */
+    async function join() {
+      const channel = connect().channel("conf:calls")
       assert.deepEqual(await answer(channel.join()), ["ok", {}])
       return channel
     }
@@ -97,6 +105,19 @@ for (const [name, [{ Socket }, options, binary]] of Object.entries(CLIENTS)) {
       await closed
       assert.equal(channel.state, "closed")
     })
+
+    for (const [where, as] of [["as a param", token => ({ params: { token } })], ["as authToken", authToken => ({ authToken })]]) {
+      test(`a token ${where} lets its user in, a forged one nobody`, async () => {
+        const socket = connect(as(token("string id")))
+        const joined = socket.channel("conf:calls", { user: true }).join()
+        assert.deepEqual(await answer(joined), ["ok", { user_id: "user-7" }])
+
+        const refused = connect(as(token("signature tampered")))
+        refused.onOpen(() => assert.fail("a forged token is let in"))
+        await event("the refusal", done => refused.onError(done))
+        await event("another refusal", done => refused.onError(done))
+      })
+    }
 
     if (binary) {
       test("a binary payload is replied, pushed and broadcast as it is", async () => {
