@@ -175,6 +175,26 @@ async fn a_body_may_be_as_large_as_a_frame_and_no_larger() {
 }
 
 #[tokio::test]
+async fn a_body_may_hold_a_thousand_messages_and_no_more() {
+    let server = Server::start(Config::default()).await;
+    let session = server.join("conf:a").await;
+    let lines = |count: u32| -> String {
+        let line = |r: u32| format!("[\"1\",\"{r}\",\"conf:a\",\"noreply\",{{}}]\n");
+        (0..count).map(line).collect()
+    };
+    let refused = server
+        .post(&session, &[NDJSON], lines(1001).as_bytes())
+        .await;
+    let reason = "the body has more than the 1000 messages that are taken at once";
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json(), json!({ "status": 400, "reason": reason }));
+    let posted = server
+        .post(&session, &[NDJSON], lines(1000).as_bytes())
+        .await;
+    assert_eq!(posted.json(), json!({ "status": 200 }));
+}
+
+#[tokio::test]
 async fn a_session_lasts_while_it_is_polled_even_if_its_client_sends_nothing() {
     let config = Config {
         poll_window: Duration::from_secs(2),
