@@ -79,6 +79,11 @@ impl Truth {
         self.presences[number as usize].told.get_or_insert(at);
     }
 
+    /// How a presence ended, if it did.
+    pub(crate) fn how(&self, number: Number) -> Option<How> {
+        Some(self.of(number)?.left?.how)
+    }
+
     pub(crate) fn is_alive(&self, number: Number) -> bool {
         self.of(number)
             .is_some_and(|presence| presence.left.is_none())

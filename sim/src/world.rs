@@ -27,7 +27,7 @@ use self::writing::Trace;
 use crate::coverage::{Counted, Coverage};
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::schedule::Schedule;
-use crate::truth::{self, Truth};
+use crate::truth::{self, How, Truth};
 
 /// Microseconds since the start of a simulation.
 pub(crate) type Micros = u64;
@@ -734,9 +734,16 @@ impl<'a> World<'a> {
             _ => false,
         };
         if tells {
-            for number in life.shards[shard].untold.drain(..) {
-                self.truth.told(number, now);
-            }
+            // What ends with a node that stops is told by its goodbye, if at all.
+            let goodbye = message.body == Body::Permdown;
+            let truth = &mut self.truth;
+            life.shards[shard].untold.retain(|&number| {
+                let stopped = truth.how(number) == Some(How::Stopped);
+                if goodbye || !stopped {
+                    truth.told(number, now);
+                }
+                stopped && !goodbye
+            });
         }
         let message = Rc::new(message);
         let targets: Vec<usize> = match to {

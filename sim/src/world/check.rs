@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_core::entry::Left;
+use presence_core::set;
 use presence_core::wire::cluster::{Body, Message};
 
 use super::node::Life;
@@ -493,7 +494,8 @@ impl World<'_> {
             };
             for shard in &life.shards {
                 let set = shard.tracker.set();
-                for (replica, _) in set.replicas() {
+                let up = |&(_, status): &(_, set::Status)| status == set::Status::Up;
+                for (replica, _) in set.replicas().filter(up) {
                     if set.cloud(replica).is_some_and(|cloud| !cloud.is_empty()) {
                         let what = format!("the cloud of {replica} is {:?}", set.cloud(replica));
                         return Err(self.failure(Invariant::BoundedMemory, node, what));
