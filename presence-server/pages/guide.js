@@ -25,6 +25,7 @@ function connection(state, text) {
   if ($("connection-text").textContent !== text) $("connection-text").textContent = text
   $("try-now").hidden = true
   $("countdown").textContent = ""
+  $("transport").textContent = ""
   $("room").toggleAttribute("data-stale", state === "gone" || state === "refused")
 }
 

@@ -1,31 +1,41 @@
-//! The applications that the binary serves: the guide's room, and the one that conformance tests drive.
+//! The applications that the binary serves: the guide, open or with sign-in, and the one that
+//! conformance tests drive.
 
 pub mod conformance;
 mod pages;
 pub mod room;
+pub mod sign_in;
+mod tokens;
+pub mod users;
 
 use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::get;
+use serde_json::{Value, json};
 
-use presence_core::token::{KeyError, KeyOptions, MaxAge, SigningKey, Term};
-
-use crate::endpoint::{ConnectInfo, Connected, Refused, UserSocket};
+use crate::endpoint::{Connected, UserSocket};
 use crate::node::Node;
 
 pub use self::pages::pages;
+pub use self::tokens::Tokens;
 
-/// The guide: its page, and its room behind `/socket`.
+/// The guide: its page, and its room behind `/socket`. Everyone is who they say they are.
 pub fn guide(node: &Node) -> Router {
-    let socket = UserSocket::new(|_| {
-        Ok(Connected {
-            user: User::default(),
-            id: None,
-        })
-    });
-    let socket = socket.channel::<room::RoomChannel>("room:*");
-    pages().merge(crate::socket_routes(node, "/socket", socket))
+    let socket = UserSocket::new(|_| Ok(Connected { user: (), id: None }))
+        .channel::<room::RoomChannel>("room:*");
+    pages(false).merge(crate::socket_routes(node, "/socket", socket))
+}
+
+/// The guide made safe: its page asks for a token, and its room tracks the user of the token.
+pub fn guide_with_sign_in(node: &Node, tokens: Tokens) -> Router {
+    pages(true)
+        .merge(sign_in::routes(node, tokens.clone()))
+        .merge(crate::socket_routes(
+            node,
+            "/socket",
+            users::socket(node, tokens),
+        ))
 }
 
 /// The application of the conformance tests: its socket behind `/socket`, and its control routes.
@@ -42,68 +52,14 @@ pub fn conformance(node: &Node, tokens: Tokens) -> Router {
         .merge(crate::socket_routes(node, "/socket", socket))
 }
 
-/// What a socket knows of its user: the id that its token carries.
-#[derive(Clone, Debug, Default)]
-pub struct User {
-    /// `None` where the client gave no token.
-    pub id: Option<serde_json::Value>,
+/// The wall clock as tokens count it, in milliseconds since the Unix epoch.
+fn unix_ms(node: &Node) -> i64 {
+    i64::try_from(node.env().unix_time().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How long a token is good for: ten years, as in the conformance application.
-const MAX_AGE: MaxAge = MaxAge::Seconds(315_360_000);
-
-/// Verifies the tokens of users, signed with the salt `user socket`.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    key: SigningKey,
-}
-
-impl Tokens {
-    /// The tokens that `secret_key_base` signs.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyError`] where the secret is too short.
-    pub fn new(secret_key_base: &str) -> Result<Self, KeyError> {
-        let key = SigningKey::derive(secret_key_base, "user socket", &KeyOptions::DEFAULT)?;
-        Ok(Self { key })
-    }
-
-    /// A token for a user.
-    pub fn sign(&self, user_id: &str, now_ms: i64) -> String {
-        let data = Term::from(user_id);
-        // A user id that is too long for a token is the caller's to refuse.
-        self.key.sign(&data, now_ms, MAX_AGE).unwrap_or_default()
-    }
-
-    /// Lets in whoever brings no token, or a good one (`connect/3` of the conformance application).
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`] where the token is not good at `now_ms`.
-    pub fn connect(&self, info: &ConnectInfo, now_ms: i64) -> Result<Connected<User>, Refused> {
-        let token = info.param("token").or(info.auth_token.as_deref());
-        let Some(token) = token else {
-            return Ok(Connected {
-                user: User::default(),
-                id: None,
-            });
-        };
-        let data = self.key.verify(token, now_ms, Some(MAX_AGE));
-        let data = data.map_err(|error| {
-            tracing::info!(%error, "a token is refused");
-            Refused
-        })?;
-        let id = data.to_json().map_err(|_| Refused)?;
-        let text = match &id {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        Ok(Connected {
-            user: User { id: Some(id) },
-            id: Some(format!("user_socket:{text}").into()),
-        })
-    }
+/// The meta of whoever is online from now on.
+fn online_now(node: &Node) -> Value {
+    json!({ "online_at": node.env().unix_time().as_secs().to_string() })
 }
 
 /// Reads what a client sent.

@@ -1,36 +1,68 @@
 //! The application of the conformance tests: `conf:*` and `exact` let a test drive each operation.
 
+mod room;
+
+use std::time::Duration;
+
 use presence_core::presence::KeyBuf;
 use presence_core::set::{JoinError as SetJoinError, UpdateError};
 use presence_core::wire::{Payload, Status};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::User;
-use super::room::RoomChannel;
+use self::room::RoomChannel;
+use super::{Tokens, read, unix_ms};
 use crate::channel::{Channel, Failure, IntoPayload as _, JoinError, Joined, Next, Socket};
-use crate::endpoint::UserSocket;
+use crate::endpoint::{ConnectInfo, Connected, Refused, UserSocket};
 use crate::node::Node;
 use crate::presence::{Presence, PresenceError, TrackError};
+
+/// How long a token is good for: ten years.
+const MAX_AGE: Duration = Duration::from_secs(315_360_000);
 
 /// The secret key base of the conformance application.
 pub fn secret_key_base() -> String {
     "presence-conformance-secret-".repeat(3)
 }
 
+/// What a socket knows of its user.
+#[derive(Clone, Debug, Default)]
+pub struct User {
+    /// What its token was signed for; `None` where the client gave no token.
+    pub id: Option<Value>,
+}
+
 /// The socket of the conformance application.
-pub fn socket(node: &Node, tokens: super::Tokens) -> UserSocket<User> {
+pub fn socket(node: &Node, tokens: Tokens) -> UserSocket<User> {
     let node = node.clone();
-    UserSocket::new(move |info| {
-        if info.param("refuse") == Some("error") {
-            return Err(crate::endpoint::Refused);
-        }
-        let now_ms = i64::try_from(node.env().unix_time().as_millis()).unwrap_or(i64::MAX);
-        tokens.connect(info, now_ms)
+    let tokens = tokens.with_max_age(MAX_AGE);
+    UserSocket::new(move |info| connect(&tokens, info, unix_ms(&node)))
+        .channel::<RoomChannel>("room:*")
+        .channel::<ConformanceChannel>("conf:*")
+        .channel::<ConformanceChannel>("exact")
+}
+
+/// Lets in whoever brings no token, or a good one.
+fn connect(tokens: &Tokens, info: &ConnectInfo, now_ms: i64) -> Result<Connected<User>, Refused> {
+    if info.param("refuse") == Some("error") {
+        return Err(Refused);
+    }
+    let Some(token) = info.param("token").or(info.auth_token.as_deref()) else {
+        let user = User::default();
+        return Ok(Connected { user, id: None });
+    };
+    let id = tokens.verify(token, now_ms).map_err(|error| {
+        tracing::info!(%error, "a token is refused");
+        Refused
+    })?;
+    let text = match &id {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    Ok(Connected {
+        user: User { id: Some(id) },
+        id: Some(format!("user_socket:{text}").into()),
     })
-    .channel::<RoomChannel>("room:*")
-    .channel::<ConformanceChannel>("conf:*")
-    .channel::<ConformanceChannel>("exact")
 }
 
 /// A channel that does what its client says.
@@ -57,7 +89,7 @@ impl Channel for ConformanceChannel {
         params: Payload<'static>,
         socket: &mut Socket<Self>,
     ) -> Result<Joined<Self>, JoinError> {
-        let params: Value = super::read(&params)?;
+        let params: Value = read(&params)?;
         if let Some(reason) = params.get("reject") {
             return Err(JoinError::Refused(
                 json!({ "reason": reason }).into_payload(),
@@ -85,7 +117,7 @@ impl Channel for ConformanceChannel {
     ) -> Result<Next, Failure> {
         Ok(match event {
             "track" => {
-                let Change { key, meta } = super::read(&payload)?;
+                let Change { key, meta } = read(&payload)?;
                 match Presence::track(socket, KeyBuf::from_json(&key)?, &meta).await {
                     Ok(phx_ref) => Next::ok(json!({ "ref": phx_ref })),
                     Err(TrackError::Set(SetJoinError::AlreadyTracked)) => Next::error(json!({
@@ -97,15 +129,15 @@ impl Channel for ConformanceChannel {
                 }
             }
             "update" => {
-                let Change { key, meta } = super::read(&payload)?;
+                let Change { key, meta } = read(&payload)?;
                 updated(Presence::update(socket, KeyBuf::from_json(&key)?, &meta).await)?
             }
             "merge" => {
-                let Change { key, meta } = super::read(&payload)?;
+                let Change { key, meta } = read(&payload)?;
                 updated(Presence::merge(socket, KeyBuf::from_json(&key)?, &meta).await)?
             }
             "untrack" => {
-                let Named { key } = super::read(&payload)?;
+                let Named { key } = read(&payload)?;
                 Presence::untrack(socket, KeyBuf::from_json(&key)?).await;
                 Next::ok(Payload::EMPTY)
             }
@@ -115,7 +147,7 @@ impl Channel for ConformanceChannel {
                 Next::ok(json!({ "presences": presences }))
             }
             "get_by_key" => {
-                let Named { key } = super::read(&payload)?;
+                let Named { key } = read(&payload)?;
                 let presence = Presence::by_key(socket, KeyBuf::from_json(&key)?).await;
                 let presence: Value = match presence {
                     Some(presence) => presence.deserialize()?,

@@ -41,15 +41,18 @@ const CLIENT: [File; 8] = files!("client":
 
 const PAGE: &str = include_str!("../../pages/guide.html");
 
-const CONFIG: &str = r#"{"auth": false, "longpoll_fallback_ms": null}"#;
-
-/// The page at `/`, its files at `/guide` and the client at `/client`.
-pub fn pages() -> Router {
+/// The page at `/`, its files at `/guide` and the client at `/client`; `auth` where it asks for a token.
+pub fn pages(auth: bool) -> Router {
+    let config = if auth {
+        r#"{"auth": true, "longpoll_fallback_ms": null}"#
+    } else {
+        r#"{"auth": false, "longpoll_fallback_ms": null}"#
+    };
     Router::new()
         .route("/", get(|| async { file(HTML, PAGE) }))
         .route(
             "/guide/config.json",
-            get(|| async { file("application/json", CONFIG) }),
+            get(move || async move { file("application/json", config) }),
         )
         .route(
             "/guide/{name}",

@@ -2,17 +2,16 @@
 
 use presence_core::wire::Payload;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::User;
+use super::{online_now, read};
 use crate::channel::{Channel, Failure, JoinError, Joined, Next, Socket};
 use crate::presence::Presence;
 
-/// A client in a room.
+/// A client in a room, under the name that it gave.
 #[derive(Debug)]
 pub struct RoomChannel {
     name: String,
-    online_at: String,
 }
 
 /// Sent to itself once the client has joined.
@@ -26,25 +25,21 @@ struct Params {
 
 #[derive(Deserialize)]
 struct Status {
-    status: serde_json::Value,
+    status: Value,
 }
 
 impl Channel for RoomChannel {
-    type User = User;
+    type User = ();
     type Info = AfterJoin;
 
     async fn join(
-        topic: &str,
+        _topic: &str,
         params: Payload<'static>,
         socket: &mut Socket<Self>,
     ) -> Result<Joined<Self>, JoinError> {
-        if topic == "room:private" && socket.user().id.is_none() {
-            return Err(JoinError::reason("unauthorized"));
-        }
-        let Params { name } = super::read(&params)?;
+        let Params { name } = read(&params)?;
         socket.send_self(AfterJoin);
-        let online_at = socket.node().env().unix_time().as_secs().to_string();
-        Ok(Self { name, online_at }.into())
+        Ok(Self { name }.into())
     }
 
     async fn handle_info(
@@ -52,7 +47,7 @@ impl Channel for RoomChannel {
         AfterJoin: AfterJoin,
         socket: &mut Socket<Self>,
     ) -> Result<Next, Failure> {
-        let meta = json!({ "online_at": self.online_at });
+        let meta = online_now(socket.node());
         Presence::track(socket, self.name.as_str(), &meta).await?;
         Presence::push_state(socket);
         Ok(Next::NoReply)
@@ -66,7 +61,7 @@ impl Channel for RoomChannel {
     ) -> Result<Next, Failure> {
         match event {
             "status" => {
-                let Status { status } = super::read(&payload)?;
+                let Status { status } = read(&payload)?;
                 let meta = json!({ "status": status });
                 Presence::merge(socket, self.name.as_str(), &meta).await?;
                 Ok(Next::ok(Payload::EMPTY))
