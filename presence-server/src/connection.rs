@@ -15,6 +15,7 @@ use crate::endpoint::Routes;
 use crate::inbox::{End, Event, Inbox};
 use crate::node::Node;
 use crate::shard::Command;
+use crate::sockets::OpenSocket;
 
 /// The close code of a client that reads too slowly: "try again later".
 const CODE_OVERFLOW: u16 = 1013;
@@ -57,6 +58,8 @@ pub(crate) struct Connection<U> {
     id: Option<Arc<str>>,
     machine: Machine,
     inbox: Arc<Inbox>,
+    /// Dropped with the connection.
+    _open: OpenSocket,
     channels: BTreeMap<ChannelId, ChannelTask>,
     undelivered: Arc<AtomicUsize>,
     /// A message that waits for a join to be decided.
@@ -91,6 +94,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
         let config = node.config();
         let inbox = Arc::new(Inbox::new(config.socket_queue_bytes));
         let machine = Machine::new(serializer, config.channels.clone());
+        let open = node.sockets().open(&inbox);
         Self {
             node,
             routes,
@@ -98,6 +102,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
             id,
             machine,
             inbox,
+            _open: open,
             channels: BTreeMap::new(),
             undelivered: Arc::default(),
             held_back: None,

@@ -13,6 +13,7 @@ pub mod node;
 pub mod presence;
 pub mod serve;
 mod shard;
+mod sockets;
 mod subscriptions;
 mod transport;
 

@@ -91,9 +91,8 @@ async fn run(cli: &Cli) -> Result<(), String> {
         stop_signal().await;
         system.request_stop();
     });
-    serve::serve(&node, listener, router)
-        .await
-        .map_err(|error| error.to_string())
+    serve::serve(&node, listener, router).await;
+    Ok(())
 }
 
 async fn stop_signal() {

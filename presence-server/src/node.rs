@@ -10,6 +10,7 @@ use presence_core::wire::{EncodeError, Payload};
 
 use crate::env::Environment;
 use crate::shard::{self, Commands};
+use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
 
 /// The bounds and settings of a node.
@@ -40,6 +41,16 @@ pub struct Config {
     /// Bytes that may wait for the client of one long-poll session between polls: 1 MiB by default.
     /// A session whose client does not fetch them in time is closed.
     pub poll_queue_bytes: usize,
+    /// How long the head of an HTTP request may take, from the moment that one can be sent: 60 s by
+    /// default, as in Phoenix's server. A connection that has no request for so long is closed.
+    pub request_timeout: Duration,
+    /// Sockets that are closed at once when the node stops: 10,000 by default, as in Phoenix.
+    pub drain_batch: usize,
+    /// The pause before the next of them are closed: 2 s by default, as in Phoenix.
+    pub drain_pause: Duration,
+    /// How long a node that stops waits for what is open: 30 s by default, which is how long Phoenix
+    /// drains, and how long Kubernetes waits before it kills.
+    pub shutdown_timeout: Duration,
 }
 
 impl Default for Config {
@@ -55,6 +66,10 @@ impl Default for Config {
             poll_window: Duration::from_secs(10),
             poll_sessions: 10_000,
             poll_queue_bytes: 1 << 20,
+            request_timeout: Duration::from_secs(60),
+            drain_batch: 10_000,
+            drain_pause: Duration::from_secs(2),
+            shutdown_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -68,6 +83,7 @@ struct Inner {
     env: Arc<dyn Environment>,
     config: Config,
     subscriptions: Arc<Subscriptions>,
+    sockets: Arc<Sockets>,
     commands: Commands,
     last_pid: AtomicU64,
 }
@@ -88,6 +104,7 @@ impl Node {
             env,
             config,
             subscriptions,
+            sockets: Arc::default(),
             commands,
             last_pid: AtomicU64::new(0),
         }))
@@ -120,6 +137,21 @@ impl Node {
     /// Closes the sockets of an id, so that their clients connect again.
     pub fn disconnect(&self, socket_id: &str) {
         self.0.subscriptions.disconnect(socket_id);
+    }
+
+    /// Closes all sockets with code 1012, in batches, so that their clients connect again elsewhere;
+    /// returns once they are closed.
+    ///
+    /// The order matters: what is to be told of the stop to others is told here, before the first
+    /// socket closes. After that the channels of the sockets end, and their presences with them.
+    pub async fn drain(&self) {
+        let config = &self.0.config;
+        let sockets = &self.0.sockets;
+        sockets.drain(config.drain_batch, config.drain_pause).await;
+    }
+
+    pub(crate) fn sockets(&self) -> &Arc<Sockets> {
+        &self.0.sockets
     }
 
     pub(crate) fn subscriptions(&self) -> &Arc<Subscriptions> {

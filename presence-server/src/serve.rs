@@ -1,50 +1,91 @@
 //! Serving an axum router in a node's world.
 
-use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
 
 use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::env::{BoxStream, Listener};
 use crate::node::Node;
 
-/// Serves `router` on what `listener` accepts, until the node's world says stop.
+/// Serves `router` on what `listener` accepts, until the node's world says stop, and then until
+/// everything has come to its end.
 ///
-/// # Errors
-///
-/// That of the listener's address.
-pub async fn serve(node: &Node, listener: Box<dyn Listener>, router: Router) -> io::Result<()> {
-    let node = node.clone();
-    let address = listener.local_addr()?;
-    let accepting = Accepting { listener, address };
-    axum::serve(accepting, router)
-        .with_graceful_shutdown(async move { node.env().stop().await })
-        .await
+/// That is: nothing more is accepted, requests under way are answered, the node's sockets are
+/// [drained](Node::drain), and long polls end with theirs. What is still open after
+/// [`shutdown_timeout`](crate::node::Config::shutdown_timeout) is cut.
+pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new());
+    http.header_read_timeout(node.config().request_timeout);
+    let (serving, _) = watch::channel(());
+    let mut connections = JoinSet::new();
+
+    let mut stop = node.env().stop();
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            stream = accept(&mut *listener) => stream,
+        };
+        let connection = carry(http.clone(), stream, router.clone(), serving.subscribe());
+        connections.spawn(connection);
+        // Forget those that have ended.
+        while connections.try_join_next().is_some() {}
+    }
+
+    drop(listener);
+    drop(serving);
+    let ended = async {
+        node.drain().await;
+        while connections.join_next().await.is_some() {}
+    };
+    let limit = node.config().shutdown_timeout;
+    if tokio::time::timeout(limit, ended).await.is_err() {
+        tracing::warn!(
+            ?limit,
+            "what is still open is cut, since the time to stop is over"
+        );
+    }
 }
 
-struct Accepting {
-    listener: Box<dyn Listener>,
-    address: SocketAddr,
-}
-
-impl axum::serve::Listener for Accepting {
-    type Io = BoxStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            match self.listener.accept().await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    // Such as too many open files: wait for some to close.
-                    tracing::error!(%error, "no connection could be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
+async fn accept(listener: &mut dyn Listener) -> BoxStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                // Such as too many open files: wait for some to close.
+                tracing::error!(%error, "no connection could be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(self.address)
+/// Serves the requests of one connection, until it has ended or is a WebSocket.
+async fn carry(
+    http: http1::Builder,
+    stream: BoxStream,
+    router: Router,
+    mut serving: watch::Receiver<()>,
+) {
+    let service = TowerToHyperService::new(router);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection.with_upgrades());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        // Its sender is gone.
+        _ = serving.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
     }
 }

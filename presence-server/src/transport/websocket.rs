@@ -109,8 +109,14 @@ impl Transport for Carrier {
     async fn close(&mut self, code: u16) {
         let reason = Utf8Bytes::default();
         let close = Message::Close(Some(CloseFrame { code, reason }));
-        // Whoever is gone already needs no farewell; whoever does not read gets none.
-        let _ = tokio::time::timeout(CLOSE_WAIT, self.0.send(close)).await;
+        // Whoever is gone already needs no farewell; whoever does not read gets none. What still
+        // comes is read, or the connection would be reset before the client sees the code.
+        let farewell = async {
+            self.0.send(close).await?;
+            while self.0.next().await.transpose()?.is_some() {}
+            Ok::<_, axum::Error>(())
+        };
+        let _ = tokio::time::timeout(CLOSE_WAIT, farewell).await;
     }
 }
 
