@@ -1,109 +1,192 @@
 //! Starts a presence server.
 
+mod cli;
+
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use presence_core::token::KeyError;
 use presence_server::app::{self, Tokens};
-use presence_server::env::{Environment, System};
-use presence_server::node::{Config, Node};
+use presence_server::env::{Environment, Listener, System};
+use presence_server::node::Node;
 use presence_server::serve;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Who is online, told to every client of a topic.
-///
-/// Starts a server for phoenix.js clients, with the guide's page on http://localhost:4000/?name=Alice.
-#[derive(Debug, Parser)]
-#[command(name = "presence-server", version)]
-struct Cli {
-    /// The address to listen on.
-    #[arg(long, env = "PRESENCE_HOST", default_value = "127.0.0.1")]
-    host: String,
-    /// The port to listen on; 0 takes a free one.
-    #[arg(long, env = "PRESENCE_PORT", default_value_t = 4000)]
-    port: u16,
-    /// What to serve.
-    #[arg(long, env = "PRESENCE_APP", value_enum, default_value_t = App::Guide)]
-    app: App,
-    /// What is logged, such as `info` or `presence_server=debug`.
-    #[arg(long, env = "PRESENCE_LOG", default_value = "warn")]
-    log: String,
+use crate::cli::value::SomeTime;
+use crate::cli::{App, Cli, SignIn};
+
+/// The exit code of a server that could not start, as of a bad flag.
+const NOT_STARTED: u8 = 2;
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the asynchronous runtime cannot start: {0}")]
+    Runtime(io::Error),
+    #[error("signals cannot be handled: {0}")]
+    Signals(io::Error),
+    #[error("the host {host:?} has no address: {error}")]
+    Resolve { host: String, error: io::Error },
+    #[error("cannot listen on {address}: {}", reason(.error))]
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    #[error("the secret key base cannot be read from {}: {error}", .path.display())]
+    SecretFile { path: PathBuf, error: io::Error },
+    #[error("{0} (--secret-key-base or --secret-key-base-file)")]
+    Secret(KeyError),
+    #[error("--auth is for --app guide: the conformance application has its own users")]
+    AuthOfConformance,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum App {
-    /// The guide's page and its room.
-    Guide,
-    /// The application that conformance tests drive.
-    Conformance,
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use; --port takes another, and 0 a free one".into()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        // Prints the reason and exits with 2, or the help with 0.
+        Err(error) => error.exit(),
+    };
+    let started = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let ended = started.map_err(StartError::Runtime).and_then(|runtime| {
+        let ended = runtime.block_on(run(&cli));
+        // Whatever has not ended by now is not waited for.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("presence-server: {reason}");
-            ExitCode::from(2)
+        Err(error) => {
+            eprintln!("presence-server: {error}");
+            ExitCode::from(NOT_STARTED)
         }
     }
 }
 
-#[tokio::main]
-async fn run(cli: &Cli) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&cli.log);
-    let filter = filter.map_err(|error| format!("--log {:?} is no filter: {error}", cli.log))?;
+/// Serves until a signal comes.
+async fn run(cli: &Cli) -> Result<(), StartError> {
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::new(&cli.log))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
-
+    // From the first word on that it listens, a signal stops it in good order.
+    let signals = Signals::listen().map_err(StartError::Signals)?;
     let system = System::new();
-    let addresses = system.resolve(&cli.host, cli.port).await;
-    let address: SocketAddr = addresses
-        .ok()
-        .and_then(|addresses| addresses.first().copied())
-        .ok_or_else(|| format!("--host {:?} is no address", cli.host))?;
-    let listener = system.listen(address).await;
-    let listener = listener.map_err(|error| format!("can't listen on {address}: {error}"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-
-    let mut config = Config::default();
-    if matches!(cli.app, App::Conformance) {
-        config.poll_window = Duration::from_secs(1);
-    }
-    let node = Node::start(Arc::new(system.clone()), config);
+    let (listener, address) = listen(&system, &cli.host, cli.port).await?;
+    let node = Node::start(Arc::new(system.clone()), cli.config());
     let router = match cli.app {
+        App::Guide if cli.sign_in.auth => {
+            app::guide_with_sign_in(&node, tokens(&cli.sign_in, &system)?)
+        }
         App::Guide => app::guide(&node),
+        App::Conformance if cli.sign_in.auth => return Err(StartError::AuthOfConformance),
         App::Conformance => {
             let tokens = Tokens::new(&app::conformance::secret_key_base());
-            app::conformance(&node, tokens.map_err(|error| error.to_string())?)
+            app::conformance(&node, tokens.map_err(StartError::Secret)?)
         }
     };
-    match cli.app {
-        App::Guide => println!("listening on http://{address}/?name=Alice"),
-        App::Conformance => println!("listening on http://{address}"),
-    }
-    tokio::spawn(async move {
-        // A world without signals is never told to stop.
-        stop_signal().await;
-        system.request_stop();
-    });
+    let query = match cli.app {
+        App::Guide => "/?name=Alice",
+        App::Conformance => "",
+    };
+    // Whoever closed our output wants to know nothing of it.
+    let _ = writeln!(io::stdout(), "listening on http://{address}{query}");
+    tokio::spawn(signals.stop(system));
     serve::serve(&node, listener, router).await;
     Ok(())
 }
 
-async fn stop_signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    let Ok(mut terminate) =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-    else {
-        return std::future::pending().await;
+/// Listens on the first address of a host that can be listened on.
+async fn listen(
+    system: &System,
+    host: &str,
+    port: u16,
+) -> Result<(Box<dyn Listener>, SocketAddr), StartError> {
+    let unresolved = |error| StartError::Resolve {
+        host: host.to_owned(),
+        error,
     };
-    tokio::select! {
-        _ = interrupt => {}
-        _ = terminate.recv() => {}
+    let addresses = system.resolve(host, port).await.map_err(unresolved)?;
+    let mut failed = unresolved(io::Error::other("it has none"));
+    for address in addresses {
+        let listening = system.listen(address).await;
+        match listening.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((address, listener)) => return Ok((listener, address)),
+            Err(error) => failed = StartError::Listen { address, error },
+        }
+    }
+    Err(failed)
+}
+
+/// The tokens of the guide, signed with the secret that was given or with a random one.
+fn tokens(given: &SignIn, system: &System) -> Result<Tokens, StartError> {
+    let secret = match (&given.secret_key_base, &given.secret_key_base_file) {
+        (Some(secret), _) => secret.clone(),
+        (None, Some(path)) => {
+            let read = std::fs::read_to_string(path);
+            let read = read.map_err(|error| StartError::SecretFile {
+                path: path.clone(),
+                error,
+            })?;
+            read.trim().to_owned()
+        }
+        (None, None) => {
+            tracing::warn!(
+                "tokens are signed with a random secret, and end with this process: \
+                 --secret-key-base gives one that stays"
+            );
+            let random = (0..4).map(|_| format!("{:016x}", system.random()));
+            random.collect()
+        }
+    };
+    let SomeTime(max_age) = given.token_max_age;
+    let tokens = Tokens::new(&secret).map_err(StartError::Secret)?;
+    Ok(tokens.with_max_age(max_age))
+}
+
+/// The signals that stop the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Stops what lives in `system` at the first signal, and the process at the second.
+    async fn stop(mut self, system: System) {
+        self.next().await;
+        tracing::info!("stopping");
+        system.request_stop();
+        let kind = self.next().await;
+        // As a shell reports a process that a signal has ended.
+        std::process::exit(128 + kind.as_raw_value());
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+        }
     }
 }
