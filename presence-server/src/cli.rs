@@ -108,7 +108,7 @@ struct Limits {
     /// How long a WebSocket may be silent before it is closed
     #[arg(long, env = "PRESENCE_IDLE_TIMEOUT", value_name = "TIME", default_value_t = SomeTime(Config::default().idle_timeout))]
     idle_timeout: SomeTime,
-    /// How long the next request of a connection, up to the end of its headers, may take
+    /// How long the head of a connection's next request may take, and then its body
     #[arg(long, env = "PRESENCE_REQUEST_TIMEOUT", value_name = "TIME", default_value_t = SomeTime(Config::default().request_timeout))]
     request_timeout: SomeTime,
 }

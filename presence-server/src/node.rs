@@ -41,8 +41,8 @@ pub struct Config {
     /// Bytes that may wait for the client of one long-poll session between polls: 1 MiB by default.
     /// A session whose client does not fetch them in time is closed.
     pub poll_queue_bytes: usize,
-    /// How long the head of an HTTP request may take, from the moment that one can be sent: 60 s by
-    /// default, as in Phoenix's server. A connection that has no request for so long is closed.
+    /// How long a connection may take to send a request's head, and then to send its body: 60 s by
+    /// default, as in Phoenix's server. One that has no request for so long is closed.
     pub request_timeout: Duration,
     /// Sockets that are closed at once when the node stops: 10,000 by default, as in Phoenix.
     pub drain_batch: usize,

@@ -1,15 +1,21 @@
 //! Serving an axum router in a node's world.
 
+mod body;
+
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{BoxError, Router};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{HttpService, Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::body::TimedBody;
 use crate::env::{BoxStream, Listener};
 use crate::node::Node;
 
@@ -22,7 +28,8 @@ use crate::node::Node;
 pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
-    http.header_read_timeout(node.config().request_timeout);
+    let request_timeout = node.config().request_timeout;
+    http.header_read_timeout(request_timeout);
     let (serving, _) = watch::channel(());
     let mut connections = JoinSet::new();
 
@@ -33,8 +40,12 @@ pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router)
             () = &mut stop => break,
             stream = accept(&mut *listener) => stream,
         };
-        let connection = carry(http.clone(), stream, router.clone(), serving.subscribe());
-        connections.spawn(connection);
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            router.call(request.map(|body| TimedBody::new(body, request_timeout)))
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        connections.spawn(carry(connection, serving.subscribe()));
         // Forget those that have ended.
         while connections.try_join_next().is_some() {}
     }
@@ -68,14 +79,13 @@ async fn accept(listener: &mut dyn Listener) -> BoxStream {
 }
 
 /// Serves the requests of one connection, until it has ended or is a WebSocket.
-async fn carry(
-    http: http1::Builder,
-    stream: BoxStream,
-    router: Router,
+async fn carry<S>(
+    connection: http1::Connection<TokioIo<BoxStream>, S>,
     mut serving: watch::Receiver<()>,
-) {
-    let service = TowerToHyperService::new(router);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+) where
+    S: HttpService<Incoming, ResBody = axum::body::Body>,
+    S::Error: Into<BoxError>,
+{
     let mut connection = pin!(connection.with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -334,11 +334,24 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_never_finished_is_given_up() {
-    let program = Program::start(&["--request-timeout=100ms"]);
-    let mut half = half_a_request(&program).await;
-    let mut rest = Vec::new();
-    patient(half.read_to_end(&mut rest)).await.unwrap();
+async fn a_request_that_does_not_come_is_given_up() {
+    let program = Program::start(&["--auth", "--request-timeout=100ms"]);
+    let head = "POST /sign-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n";
+    let body = format!("{head}{{\"name\"");
+    let whole = "GET /guide/config.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for (sent, answered) in [
+        ("", ""),
+        ("POST /sign-in HT", ""),
+        (head, "HTTP/1.1 400 "),
+        (&body, "HTTP/1.1 400 "),
+        (whole, "HTTP/1.1 200 "),
+    ] {
+        let mut stream = program.tcp().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        patient(stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(answered), "{sent:?} gave {answer:?}");
+    }
     let (status, _) = program.get("/guide/config.json").await;
     assert_eq!(status, 200);
 }
