@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("presence-server: {error}");
+            let _ = writeln!(io::stderr(), "presence-server: {error}");
             ExitCode::from(NOT_STARTED)
         }
     }
@@ -84,9 +84,10 @@ async fn run(cli: &Cli) -> Result<(), StartError> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    // From the first word on that it listens, a signal stops it in good order.
-    let signals = Signals::listen().map_err(StartError::Signals)?;
     let system = System::new();
+    // Before the first word of listening, so that a stop right after it is in good order too.
+    let signals = Signals::listen().map_err(StartError::Signals)?;
+    tokio::spawn(signals.stop(system.clone()));
     let (listener, address) = listen(&system, &cli.host, cli.port).await?;
     let node = Node::start(Arc::new(system.clone()), cli.config());
     let router = match cli.app {
@@ -104,9 +105,8 @@ async fn run(cli: &Cli) -> Result<(), StartError> {
         App::Guide => "/?name=Alice",
         App::Conformance => "",
     };
-    // Whoever closed our output wants to know nothing of it.
+    // Whoever has closed our output does not want to know.
     let _ = writeln!(io::stdout(), "listening on http://{address}{query}");
-    tokio::spawn(signals.stop(system));
     serve::serve(&node, listener, router).await;
     Ok(())
 }

@@ -48,8 +48,8 @@ pub struct Config {
     pub drain_batch: usize,
     /// The pause before the next of them are closed: 2 s by default, as in Phoenix.
     pub drain_pause: Duration,
-    /// How long a node that stops waits for what is open: 30 s by default, which is how long Phoenix
-    /// drains, and how long Kubernetes waits before it kills.
+    /// How long a node that stops waits for what is open: 30 s by default, for as long as Phoenix
+    /// drains. What kills a process that does not end should wait longer than that.
     pub shutdown_timeout: Duration,
 }
 
