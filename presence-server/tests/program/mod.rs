@@ -145,6 +145,13 @@ impl Program {
         TcpStream::connect(self.address).await.unwrap()
     }
 
+    /// Has the program answer a number of requests, so that it has read what was sent to it before.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..20 {
+            self.get("/guide/config.json").await;
+        }
+    }
+
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         self.request("GET", path, &[], "").await
     }
