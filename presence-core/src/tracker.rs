@@ -20,8 +20,9 @@
 //!
 //! # Rules beyond the reference
 //!
-//! - A replica that was down is listed again once all that it told before has arrived, so that no
-//!   presence that left in the meantime is ever shown.
+//! - A replica that is heard, for the first time or after it was down or forgotten, is listed once all
+//!   that it had told by then has arrived, so that no presence that left in the meantime is ever shown,
+//!   and all of a topic comes in one diff.
 //! - Lives of one name are ordered. A lower one is ignored, and told so; a replica that is told of a
 //!   higher life of its own name begins one higher still, with all its presences.
 //! - A replica whose own timer ran late was not there to hear the others: that time is no silence of
@@ -84,6 +85,8 @@ pub struct Tracker {
     /// What was told of replicas that did not tell it themselves, at the last look.
     noted: BTreeMap<ReplicaId, u64>,
     last_request: u64,
+    /// Of this life, for what it chooses by chance.
+    random: u64,
     stopping: Option<Stopping>,
     stats: Stats,
     merged: Diff,
@@ -208,8 +211,8 @@ pub struct Stats {
     pub deferred: u64,
     /// Dots that gave way to a later one of the same presence out of order.
     pub superseded: u64,
-    /// Replicas that were listed again after they had been down.
-    pub returned: u64,
+    /// Replicas that were listed, for the first time or again.
+    pub arrived: u64,
     /// Replicas that a later life has replaced.
     pub replaced: u64,
     /// New lives of this replica.
@@ -234,7 +237,8 @@ pub struct Updated {
 impl Tracker {
     /// The tracker of `replica`, which knows nobody else.
     ///
-    /// `random` staggers its first heartbeat over a quarter of a period. `hash_seed` is the set's.
+    /// `random` is this life's own: it staggers its first heartbeat over a quarter of a period, and tells
+    /// it from another life of the same name. `hash_seed` is the set's.
     ///
     /// # Errors
     ///
@@ -263,6 +267,7 @@ impl Tracker {
             sample_in: config.clock_sample_periods,
             noted: BTreeMap::new(),
             last_request: 0,
+            random,
             stopping: None,
             stats: Stats::default(),
             merged: Diff::new(),
@@ -566,6 +571,9 @@ impl Tracker {
         }
         if from.name() == self.replica().name() {
             return Err(Refusal::OwnName(from));
+        }
+        if self.stopping == Some(Stopping::Gone) {
+            return Ok(());
         }
         match body {
             Body::Heartbeat { mut delta, clocks } => {

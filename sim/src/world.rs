@@ -603,11 +603,13 @@ impl<'a> World<'a> {
         let heard = &mut of_shard.heard[from];
         match taken {
             Ok(()) => {
+                let known =
+                    |status| matches!(status, Status::Up | Status::Arriving { until: Some(_) });
                 let new = match (&before, after) {
                     (_, None) => false,
-                    (None, Some(_)) => true,
+                    (None, Some((_, is))) => known(is),
                     (Some((before, was)), Some((now, is))) => {
-                        before != now || (*was == Status::Down && is != Status::Down)
+                        known(is) && (before != now || !known(*was))
                     }
                 };
                 heard.hear(local, sent, new);

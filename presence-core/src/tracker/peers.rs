@@ -10,6 +10,10 @@ use crate::entry::Left;
 use crate::set;
 use crate::wire::cluster::Body;
 
+/// By how much a new incarnation is at most higher than the one that is known: microseconds, where
+/// incarnations come from a clock.
+const MAX_SKIP: u64 = 1 << 20;
+
 /// What is known of another node's replica.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -32,11 +36,11 @@ pub(super) struct Peer {
 pub enum Status {
     /// It is.
     Up,
-    /// It is heard again after it was down, and is listed once all that it told before has arrived, up
-    /// to this counter: until then its entries may be ones that have left in the meantime.
-    Returning {
-        /// The counter.
-        until: u64,
+    /// It is heard, for the first time or again, and is listed once all that it had told by then has
+    /// arrived: before that its entries may be ones that have left in the meantime.
+    Arriving {
+        /// The counter up to which it had told; `None` until it says so.
+        until: Option<u64>,
     },
     /// It was not heard for `down_period`, or its node is known to be gone.
     Down,
@@ -69,17 +73,21 @@ impl Tracker {
         match self.peers.get_mut(name) {
             Some(peer) if peer.replica == *from => {
                 peer.heard = self.now;
-                if let (Status::Down, Some(clocks)) = (peer.status, clocks) {
-                    let until = clocks.counter(from).unwrap_or(0);
-                    peer.status = Status::Returning { until };
-                    self.greet(name);
+                let until = clocks.and_then(|clocks| clocks.counter(from));
+                match peer.status {
+                    Status::Up | Status::Arriving { until: Some(_) } => {}
+                    Status::Arriving { until: None } => peer.status = Status::Arriving { until },
+                    Status::Down => {
+                        peer.status = Status::Arriving { until };
+                        self.greet(name);
+                    }
                 }
             }
             Some(peer) if from.supersedes(&peer.replica) => {
                 let old = peer.replica.clone();
                 self.stats.replaced += 1;
                 self.forget(&old);
-                self.admit(from)?;
+                self.admit(from, clocks)?;
             }
             Some(peer) => {
                 let newest = peer.replica.clone();
@@ -94,25 +102,27 @@ impl Tracker {
                     newest,
                 });
             }
-            None => self.admit(from)?,
+            None => self.admit(from, clocks)?,
         }
         Ok(())
     }
 
-    fn admit(&mut self, replica: &ReplicaId) -> Result<(), Refusal> {
+    fn admit(&mut self, replica: &ReplicaId, clocks: Option<&Context>) -> Result<(), Refusal> {
         match self.set.up(replica) {
-            Ok(_) => {}
+            Ok(_) => self.set.down(replica),
             Err(set::AdmitError::TooMany(max)) => return Err(Refusal::TooMany(max)),
             // The set knows the peers and this replica, no others.
             Err(set::AdmitError::Superseded { newest }) => {
                 let replica = replica.clone();
                 return Err(Refusal::Superseded { replica, newest });
             }
-        }
+        };
         self.departed.remove(replica.name());
         let peer = Peer {
             replica: replica.clone(),
-            status: Status::Up,
+            status: Status::Arriving {
+                until: clocks.and_then(|clocks| clocks.counter(replica)),
+            },
             heard: self.now,
             clocks: Context::new(),
             asked: None,
@@ -120,41 +130,41 @@ impl Tracker {
             stopping: None,
         };
         self.peers.insert(replica.shared_name(), peer);
-        self.events.push_back(Event::Up(replica.clone()));
         self.greet(replica.name());
         Ok(())
     }
 
-    /// Takes note of what a peer has seen, lists it again where it was away and nothing of what it told
-    /// before is missing, and asks for what is.
+    /// Takes note of what a peer has seen, lists it where it arrives and nothing of what it told before
+    /// is missing, and asks for what is.
     pub(super) fn settle(&mut self, from: &ReplicaId, clocks: Context) {
         self.follow_own_name(&clocks);
         let Some(peer) = self.peers.get_mut(from.name()) else {
             return;
         };
-        // One that is new here has told everything in vain until now, and one that returns is waited
-        // for; what others lack is seen when they next look.
-        let waits = peer.clocks.is_empty() || matches!(peer.status, Status::Returning { .. });
+        // One that arrives is waited for; what is missing of others is seen at the next look.
+        let waits = matches!(peer.status, Status::Arriving { .. });
         peer.clocks = clocks;
-        self.list_returned();
+        self.list_arrived();
         if waits {
             self.ask_owner(from.name());
         }
     }
 
-    /// Lists the replicas that have returned and of which nothing is missing.
-    pub(super) fn list_returned(&mut self) {
+    /// Lists the replicas that arrive and of which nothing is missing.
+    fn list_arrived(&mut self) {
         let set = &self.set;
-        let returned: Vec<ReplicaId> = self
+        let arrived: Vec<ReplicaId> = self
             .peers
             .values()
             .filter(|peer| match peer.status {
-                Status::Returning { until } => set.counter(&peer.replica) >= Some(until),
-                Status::Up | Status::Down => false,
+                Status::Arriving { until: Some(until) } => {
+                    set.counter(&peer.replica) >= Some(until)
+                }
+                Status::Up | Status::Arriving { until: None } | Status::Down => false,
             })
             .map(|peer| peer.replica.clone())
             .collect();
-        for replica in returned {
+        for replica in arrived {
             if let Some(peer) = self.peers.get_mut(replica.name()) {
                 peer.status = Status::Up;
             }
@@ -163,7 +173,7 @@ impl Tracker {
                 for entry in self.set.entries_of(&replica) {
                     self.changes.join(&entry);
                 }
-                self.stats.returned += 1;
+                self.stats.arrived += 1;
                 self.events.push_back(Event::Up(replica));
             }
         }
@@ -267,26 +277,31 @@ impl Tracker {
     }
 
     /// Whoever is told of a later life of its own name begins a later one still: its clock went back, or
-    /// nobody would hear it.
+    /// nobody would hear it. So does whoever is told of changes of its own that it never made: an
+    /// earlier life had the same incarnation.
     fn follow_own_name(&mut self, clocks: &Context) {
         let own = self.set.replica();
+        let made = self.set.counter(own);
         let newest = clocks
             .iter()
-            .map(|(replica, _)| replica)
-            .filter(|replica| replica.supersedes(own))
-            .map(ReplicaId::incarnation)
+            .filter(|&(replica, counter)| {
+                replica.supersedes(own) || replica == own && Some(counter) > made
+            })
+            .map(|(replica, _)| replica.incarnation())
             .max();
         if let Some(newest) = newest {
             self.reincarnate(newest);
         }
     }
 
-    /// Begins a life later than `newest`.
+    /// Begins a life later than `newest`: by how much is this life's own random choice, since another
+    /// life may be told the same.
     pub(super) fn reincarnate(&mut self, newest: u64) {
         let from = self.set.replica().clone();
+        let more = 1 + self.random % MAX_SKIP;
         let next = newest
-            .checked_add(1)
-            .filter(|_| newest > from.incarnation());
+            .checked_add(more)
+            .filter(|_| newest >= from.incarnation());
         let Some(leaves) = next.and_then(|next| self.set.reincarnate(next)) else {
             return;
         };

@@ -59,7 +59,9 @@ impl Tracker {
             if peer.status == Status::Down {
                 continue;
             }
-            for (replica, told) in peer.clocks.iter() {
+            let others = peer.clocks.iter();
+            let others = others.filter(|(replica, _)| *replica != self.set.replica());
+            for (replica, told) in others {
                 let Some(seen) = self.set.counter(replica).filter(|&seen| seen < told) else {
                     continue;
                 };
