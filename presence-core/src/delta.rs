@@ -289,10 +289,11 @@ impl Delta {
 /// Defects for a simulation to plant.
 #[cfg(feature = "sabotage")]
 impl Delta {
-    /// Forgets the gone dots, so that leaves are never told.
-    pub fn spoil_gone(&mut self) {
+    /// Forgets which presences left that were told before, up to the counter `told`, and keeps that
+    /// something was counted since.
+    pub fn spoil_leaves(&mut self, told: u64) {
         for part in &mut self.parts {
-            part.gone = Cloud::new();
+            part.gone.remove_through(told);
         }
     }
 

@@ -203,10 +203,10 @@ impl Generator {
 
     /// Crashes and restarts.
     fn lives(&mut self) {
-        if self.rng.bool() {
+        if self.rng.u32(0..3) == 0 {
             return;
         }
-        for _ in 0..self.rng.u32(1..5) {
+        for _ in 0..self.rng.u32(1..7) {
             let node = self.some_node();
             let at = self.rng.u64(0..self.end_ms);
             self.push(at, Action::Crash { node: node.clone() });
@@ -222,12 +222,12 @@ impl Generator {
             permdown_period: permdown,
             ..
         } = self.settings;
-        let away = match self.rng.u32(0..6) {
+        let away = match self.rng.u32(0..9) {
             0 => return,
-            1 => self.rng.u64(0..100),
-            2 => self.rng.u64(0..2 * period),
-            3 => self.rng.u64(0..down),
-            4 => down + self.rng.u64(0..down),
+            1..4 => self.rng.u64(0..100),
+            4 | 5 => self.rng.u64(0..2 * period),
+            6 => self.rng.u64(0..down),
+            7 => down + self.rng.u64(0..down),
             _ => permdown + self.rng.u64(0..permdown / 2),
         };
         if self.rng.u32(0..6) == 0 && self.nodes.len() < 12 {

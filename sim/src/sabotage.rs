@@ -52,10 +52,8 @@ defects! {
     LazyDown = "lazy-down",
     /// a part of an answer is merged as if it were the whole
     ChunkAsWhole = "chunk-as-whole",
-    /// a message of an earlier life is taken for one of the present life
+    /// a message of an earlier life takes the place of the present life
     OldLifeBelieved = "old-life-believed",
-    /// a goodbye is not told
-    GoodbyeLost = "goodbye-lost",
     /// a leave of a process is not carried out
     LeaveIgnored = "leave-ignored",
 }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use presence_core::clock::ReplicaId;
 use presence_core::tracker::{Config, Event, Refusal, Stats, Status, To, Tracker};
 use presence_core::wire::cluster::{Body, Message};
 
@@ -347,8 +348,7 @@ impl<'a> World<'a> {
             no_clocks: self.saboteur.acts(Sabotage::NoClocks),
             refuses_transfers: self.saboteur.acts(Sabotage::TransfersRefused),
         };
-        let replica =
-            presence_core::clock::ReplicaId::new(Arc::clone(&self.nodes[node].name), incarnation);
+        let replica = ReplicaId::new(Arc::clone(&self.nodes[node].name), incarnation);
         let mut shards = Vec::new();
         for _ in 0..self.nodes[node].pool {
             let random = self.rng.u64(..);
@@ -592,8 +592,13 @@ impl<'a> World<'a> {
             .tracker
             .status(&name)
             .map(|(replica, status)| (replica.clone(), status));
-        spoil_taken(&mut self.saboteur, &of_shard.tracker, &mut message);
         let from_replica = message.from.clone();
+        spoil_taken(
+            &mut self.saboteur,
+            &mut of_shard.tracker,
+            &mut message,
+            local,
+        );
         let goodbye = matches!(message.body, Body::Permdown);
         let old = before
             .as_ref()
@@ -644,7 +649,7 @@ impl<'a> World<'a> {
         if cloud {
             self.coverage.count(Counted::Cloud);
         }
-        let replaced = before.is_some_and(|(before, _)| before != from_replica);
+        let replaced = before.is_some_and(|(before, _)| from_replica.supersedes(&before));
         self.drain(node, shard, Cause::Message { from, replaced })
     }
 
@@ -776,10 +781,13 @@ impl<'a> World<'a> {
         };
         match &mut message.body {
             Body::Heartbeat { delta, clocks } => {
+                let of_shard = &mut life.shards[shard];
                 let leaves = delta.gone().any(|(_, gone)| !gone.is_empty());
                 if leaves && self.saboteur.acts(Sabotage::LeavesDropped) {
-                    delta.spoil_gone();
+                    delta.spoil_leaves(of_shard.told);
                 }
+                let own = of_shard.tracker.replica();
+                of_shard.told = clocks.counter(own).unwrap_or(0);
                 if life.defects.no_clocks {
                     *clocks = presence_core::clock::Context::new();
                 }
@@ -800,11 +808,6 @@ impl<'a> World<'a> {
                     {
                         *delta = earlier;
                     }
-                }
-            }
-            Body::Permdown => {
-                if self.saboteur.acts(Sabotage::GoodbyeLost) {
-                    return false;
                 }
             }
             _ => {}
@@ -842,31 +845,37 @@ impl<'a> World<'a> {
 }
 
 /// Plants a defect into what is taken.
-fn spoil_taken(saboteur: &mut Saboteur, tracker: &Tracker, message: &mut Message) {
-    match &mut message.body {
-        Body::TransferReply {
-            delta,
-            clocks,
-            last: last @ false,
-            ..
-        } => {
-            if saboteur.acts(Sabotage::ChunkAsWhole) {
-                let from = &message.from;
-                delta.spoil_whole(from, clocks.counter(from).unwrap_or(0));
-                *last = true;
-            }
+fn spoil_taken(
+    saboteur: &mut Saboteur,
+    tracker: &mut Tracker,
+    message: &mut Message,
+    now: Duration,
+) {
+    if let Body::TransferReply {
+        delta,
+        clocks,
+        last: last @ false,
+        ..
+    } = &mut message.body
+    {
+        if saboteur.acts(Sabotage::ChunkAsWhole) {
+            let from = &message.from;
+            delta.spoil_whole(from, clocks.counter(from).unwrap_or(0));
+            *last = true;
         }
-        _ => {
-            let known = tracker
-                .status(message.from.name())
-                .map(|(known, _)| known.clone());
-            if let Some(known) = known
-                && known.supersedes(&message.from)
-                && saboteur.acts(Sabotage::OldLifeBelieved)
-            {
-                message.from = known;
-            }
-        }
+        return;
+    }
+    let known = tracker.status(message.from.name());
+    let known = known.map(|(known, _)| known.clone());
+    if let Some(known) = known
+        && known.supersedes(&message.from)
+        && saboteur.acts(Sabotage::OldLifeBelieved)
+    {
+        // As if any other life took the place of the one that is known.
+        let name = known.shared_name();
+        message.from = ReplicaId::new(Arc::clone(&name), known.incarnation() + 1);
+        let (from, body) = (known, Body::Permdown);
+        let _ = tracker.handle_message(&name, Message { from, body }, now);
     }
 }
 

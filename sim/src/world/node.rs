@@ -68,6 +68,8 @@ pub(super) struct Shard {
     /// The last answer to each asker, for a defect to give again.
     pub(super) replies: BTreeMap<Arc<str>, Delta>,
     pub(super) last_diff: u64,
+    /// Up to where its last heartbeat told.
+    pub(super) told: u64,
 }
 
 /// The lists of all topics.
@@ -155,6 +157,7 @@ impl Shard {
             removed: BTreeSet::new(),
             replies: BTreeMap::new(),
             last_diff: 0,
+            told: 0,
         }
     }
 }
