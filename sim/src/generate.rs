@@ -245,7 +245,37 @@ impl Generator {
             0 => -(self.rng.i64(1..3_600_000)),
             _ => self.rng.i64(0..1000),
         };
-        self.push(at + away, Action::Start { node, clock_ms });
+        self.push(
+            at + away,
+            Action::Start {
+                node: node.clone(),
+                clock_ms,
+            },
+        );
+        if self.rng.bool() {
+            self.rejoin(at + away, &node);
+        }
+    }
+
+    /// The users of a node that has started again come back to it.
+    fn rejoin(&mut self, at: u64, node: &str) {
+        let named = |tracked: &&(usize, u64, String, String)| self.nodes[tracked.0].name == node;
+        let users: Vec<_> = self.tracked.iter().filter(named).cloned().collect();
+        for (_, _, topic, key) in users {
+            self.next_process += 1;
+            let process = self.next_process;
+            let soon = at + self.rng.u64(1..=self.settings.broadcast_period);
+            let node = node.to_owned();
+            self.push(
+                soon,
+                Action::Track {
+                    node,
+                    process,
+                    topic,
+                    key,
+                },
+            );
+        }
     }
 
     /// Graceful stops: users go on to other nodes.
