@@ -328,6 +328,7 @@ impl<'a> World<'a> {
         }
         self.last_restart = self.now;
         let incarnation = self.incarnation(node, clock_ms);
+        let reused = self.nodes[node].lives > 0 && incarnation == self.nodes[node].incarnation;
         let spec = &mut self.nodes[node];
         spec.lives += 1;
         spec.incarnation = incarnation;
@@ -347,6 +348,7 @@ impl<'a> World<'a> {
         let defects = node::Defects {
             no_clocks: self.saboteur.acts(Sabotage::NoClocks),
             refuses_transfers: self.saboteur.acts(Sabotage::TransfersRefused),
+            reused,
         };
         let replica = ReplicaId::new(Arc::clone(&self.nodes[node].name), incarnation);
         let mut shards = Vec::new();
@@ -593,6 +595,12 @@ impl<'a> World<'a> {
             .status(&name)
             .map(|(replica, status)| (replica.clone(), status));
         let from_replica = message.from.clone();
+        if life.defects.reused
+            && let Body::Heartbeat { clocks, .. } | Body::TransferReply { clocks, .. } =
+                &mut message.body
+        {
+            clocks.remove(of_shard.tracker.replica());
+        }
         spoil_taken(
             &mut self.saboteur,
             &mut of_shard.tracker,

@@ -50,6 +50,8 @@ pub(super) struct Life {
 pub(super) struct Defects {
     pub(super) no_clocks: bool,
     pub(super) refuses_transfers: bool,
+    /// It began under the incarnation of the life before, and is deaf to what tells it so.
+    pub(super) reused: bool,
 }
 
 /// A tracker, and what was seen of it.
