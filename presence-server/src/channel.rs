@@ -10,13 +10,14 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
+use futures_channel::mpsc as inputs;
+use futures_util::{FutureExt as _, StreamExt as _};
 use presence_core::channel::{ChannelId, ReplyTo};
 use presence_core::entry::Pid;
 use presence_core::wire::{EncodeError, Json, Payload, Serializer, Status};
 use tokio::sync::mpsc;
 
-use crate::inbox::{End, Event, Inbox};
+use crate::inbox::{End, Event, Inbox, Reply};
 use crate::node::Node;
 use crate::shard::Command;
 use crate::subscriptions::Subscriber;
@@ -182,7 +183,8 @@ pub struct Socket<C: Channel> {
     /// What a join handler pushes, until the client knows that it has joined.
     early: Option<Vec<Event>>,
     infos: VecDeque<C::Info>,
-    sender: mpsc::WeakSender<C::Info>,
+    /// What other tasks send to it, once it has asked for a sender: most channels never do.
+    senders: Option<(mpsc::Sender<C::Info>, mpsc::Receiver<C::Info>)>,
 }
 
 /// Where a channel is.
@@ -262,8 +264,22 @@ impl<C: Channel> Socket<C> {
     }
 
     /// A sender for other tasks. What they send waits in a bounded queue.
-    pub fn sender(&self) -> Option<mpsc::Sender<C::Info>> {
-        self.sender.upgrade()
+    pub fn sender(&mut self) -> mpsc::Sender<C::Info> {
+        let (sender, _) = self.senders.get_or_insert_with(|| mpsc::channel(INFOS));
+        sender.clone()
+    }
+
+    /// What another task sent.
+    async fn info(
+        senders: &mut Option<(mpsc::Sender<C::Info>, mpsc::Receiver<C::Info>)>,
+    ) -> C::Info {
+        if let Some((_, receiver)) = senders
+            && let Some(info) = receiver.recv().await
+        {
+            return info;
+        }
+        // Nobody can send: the receiver never ends, since the channel keeps a sender itself.
+        std::future::pending().await
     }
 
     fn tell(&mut self, event: Event) {
@@ -284,11 +300,11 @@ pub struct Replier {
 impl Replier {
     /// Answers the message; nothing happens when the channel has ended.
     pub fn reply(&self, status: Status, response: impl IntoPayload) {
-        self.inbox.send(Event::Reply {
+        self.inbox.send(Event::Reply(Box::new(Reply {
             to: self.to.clone(),
             status,
             response: response.into_payload(),
-        });
+        })));
     }
 }
 
@@ -318,7 +334,8 @@ impl Drop for Delivered {
         let before = self
             .undelivered
             .fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
-        if before == self.max {
+        // Not at the first, or a busy socket would read its messages one by one.
+        if before == self.max / 2 + 1 {
             self.inbox.send(Event::Drained);
         }
     }
@@ -332,7 +349,7 @@ pub(crate) async fn run<C: Channel>(
     place: Place,
     user: Arc<C::User>,
     params: Payload<'static>,
-    inputs: mpsc::UnboundedReceiver<Input>,
+    inputs: inputs::UnboundedReceiver<Input>,
 ) {
     // Dropped last, whatever happens, and so after the socket was told.
     let presences = Presences {
@@ -364,16 +381,15 @@ async fn serve<C: Channel>(
     place: Place,
     user: Arc<C::User>,
     params: Payload<'static>,
-    mut inputs: mpsc::UnboundedReceiver<Input>,
+    mut inputs: inputs::UnboundedReceiver<Input>,
 ) -> End {
-    let (sender, mut infos) = mpsc::channel(INFOS);
     let mut socket = Socket {
         place,
         user,
         reply_to: None,
         early: Some(Vec::new()),
         infos: VecDeque::new(),
-        sender: sender.downgrade(),
+        senders: None,
     };
     let topic = Arc::clone(&socket.place.topic);
     let channel = socket.place.channel;
@@ -411,8 +427,8 @@ async fn serve<C: Channel>(
         } else {
             tokio::select! {
                 biased;
-                Some(info) = infos.recv() => state.handle_info(info, &mut socket).await,
-                input = inputs.recv() => match input {
+                info = Socket::<C>::info(&mut socket.senders) => state.handle_info(info, &mut socket).await,
+                input = inputs.next() => match input {
                     Some(Input::Message { reply_to, event, payload, delivered }) => {
                         drop(delivered);
                         socket.reply_to = Some(reply_to);
@@ -436,11 +452,11 @@ async fn serve<C: Channel>(
             }
         };
         if let (Some(to), Some((status, response))) = (reply_to, reply) {
-            socket.tell(Event::Reply {
+            socket.tell(Event::Reply(Box::new(Reply {
                 to,
                 status,
                 response,
-            });
+            })));
         }
         if stop {
             return End::Stopped;

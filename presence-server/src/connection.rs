@@ -1,18 +1,22 @@
 //! The task of one socket: its state machine between a transport and its channels.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
+use futures_channel::mpsc;
 use presence_core::channel::{ChannelId, Output, Socket as Machine, StopReason};
 use presence_core::entry::Pid;
 use presence_core::wire::{EncodeError, Frame, Serializer};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
 
 use crate::channel::{Delivered, Input, Place};
 use crate::endpoint::Routes;
-use crate::inbox::{End, Event, Inbox};
+use crate::inbox::{End as ChannelEnd, Event, Inbox, Overflow, Reply};
 use crate::node::Node;
 use crate::shard::Command;
 use crate::sockets::OpenSocket;
@@ -25,16 +29,22 @@ const CODE_IDLE: u16 = 1000;
 
 /// What carries the frames of one socket.
 pub(crate) trait Transport: Send {
-    /// The next frame of the client; `None` when the connection is gone.
+    /// The next frame of the client; `None` when the connection is gone. Nothing is lost where it is
+    /// dropped before it is ready.
     fn receive(&mut self) -> impl Future<Output = Option<Received>> + Send;
 
-    /// Takes a frame to be sent with the next flush.
+    /// Whether there is something to receive at once.
+    fn has_received(&self) -> bool {
+        false
+    }
+
+    /// Takes a frame to be sent with the next flush, or before it where there are many.
     fn feed(&mut self, frame: Frame) -> impl Future<Output = Result<(), Gone>> + Send;
 
     /// Sends all that was fed.
     fn flush(&mut self) -> impl Future<Output = Result<(), Gone>> + Send;
 
-    /// Ends the connection.
+    /// Ends the connection, also after a flush that was dropped before it was ready.
     fn close(&mut self, code: u16) -> impl Future<Output = ()> + Send;
 }
 
@@ -44,6 +54,9 @@ pub(crate) enum Received {
     Frame(Frame),
     /// Something that only shows that it lives.
     Sign,
+    /// The connection is to be closed with this code, as the client asks or since it can't be
+    /// understood.
+    Close(u16),
 }
 
 /// The connection is gone.
@@ -60,13 +73,15 @@ pub(crate) struct Connection<U> {
     inbox: Arc<Inbox>,
     /// Dropped with the connection.
     _open: OpenSocket,
-    channels: BTreeMap<ChannelId, ChannelTask>,
+    /// In the order of their ids. Most sockets have few, and a map would take more.
+    channels: Vec<ChannelTask>,
     undelivered: Arc<AtomicUsize>,
     /// A message that waits for a join to be decided.
     held_back: Option<Frame>,
 }
 
 struct ChannelTask {
+    channel: ChannelId,
     topic: Arc<str>,
     pid: Pid,
     inputs: mpsc::UnboundedSender<Input>,
@@ -75,12 +90,31 @@ struct ChannelTask {
 
 /// What the socket does next.
 enum Step {
-    Events(std::collections::VecDeque<Event>),
-    Frame(Frame),
-    Sign,
-    Overflow,
-    Idle,
+    Events(VecDeque<Event>),
+    Received(Received),
+    End(End),
+}
+
+/// How a socket ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// It is closed with this code.
+    Close(u16),
+    /// The connection is gone.
     Gone,
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Overflow> for End {
+    fn from(_: Overflow) -> Self {
+        tracing::warn!("a client reads too slowly: its socket is closed");
+        Self::Close(CODE_OVERFLOW)
+    }
 }
 
 impl<U: Send + Sync + 'static> Connection<U> {
@@ -103,7 +137,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
             machine,
             inbox,
             _open: open,
-            channels: BTreeMap::new(),
+            channels: Vec::new(),
             undelivered: Arc::default(),
             held_back: None,
         }
@@ -115,7 +149,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
             let subscriptions = self.node.subscriptions();
             subscriptions.add_socket(Arc::clone(id), Arc::clone(&self.inbox));
         }
-        self.serve(&mut transport).await;
+        let end = self.serve(&mut transport).await;
         self.machine.handle_closed();
         // Nobody is there to be told.
         while let Some(output) = self.machine.poll_output() {
@@ -125,75 +159,113 @@ impl<U: Send + Sync + 'static> Connection<U> {
             self.node.subscriptions().remove_socket(id, &self.inbox);
         }
         self.inbox.close();
+        drop(self);
+        // Last, since a client may take its time, and its presences should not.
+        if let End::Close(code) = end {
+            transport.close(code).await;
+        }
     }
 
-    async fn serve<T: Transport>(&mut self, transport: &mut T) {
+    async fn serve<T: Transport>(&mut self, transport: &mut T) -> End {
+        let mut silence = pin!(tokio::time::sleep(self.node.config().idle_timeout));
+        let mut heard = Instant::now();
         loop {
-            match self.next(transport).await {
-                Step::Events(events) => {
-                    for event in events {
-                        self.handle(event);
+            let done = match self.next(transport, silence.as_mut(), &mut heard).await {
+                Step::Events(events) => self.handle_all(events, transport).await,
+                Step::Received(received) => {
+                    heard = Instant::now();
+                    match received {
+                        Received::Frame(frame) => {
+                            self.receive(frame);
+                            self.drain(transport).await
+                        }
+                        Received::Sign => Ok(()),
+                        Received::Close(code) => Err(End::Close(code)),
                     }
-                    self.retry();
                 }
-                Step::Frame(frame) => self.receive(frame),
-                Step::Sign => continue,
-                Step::Overflow => {
-                    tracing::warn!("a client reads too slowly: its socket is closed");
-                    return transport.close(CODE_OVERFLOW).await;
-                }
-                Step::Idle => return transport.close(CODE_IDLE).await,
-                Step::Gone => return,
+                Step::End(end) => Err(end),
+            };
+            if let Err(end) = done {
+                return end;
             }
-            if self.drain(transport).await.is_err() {
-                return;
+            // What else the client sent is answered with the same write.
+            if self.reads() && transport.has_received() {
+                continue;
             }
+            if let Err(end) = self.unless_overflowed(transport.flush()).await {
+                return end;
+            }
+            self.inbox.settle();
         }
     }
 
-    async fn next<T: Transport>(&self, transport: &mut T) -> Step {
-        let config = self.node.config();
-        let reads = self.held_back.is_none()
-            && self.undelivered.load(Ordering::Acquire) < config.undelivered_messages;
-        let received = async {
-            if !reads {
-                return std::future::pending().await;
+    async fn next<T: Transport>(
+        &self,
+        transport: &mut T,
+        mut silence: Pin<&mut Sleep>,
+        heard: &mut Instant,
+    ) -> Step {
+        let reads = self.reads();
+        let mut received = pin!(async {
+            if reads {
+                transport.receive().await
+            } else {
+                std::future::pending().await
             }
-            tokio::time::timeout(config.idle_timeout, transport.receive()).await
-        };
-        tokio::select! {
-            biased;
-            events = self.inbox.take() => match events {
-                Ok(events) => Step::Events(events),
-                Err(_) => Step::Overflow,
-            },
-            received = received => match received {
-                Ok(Some(Received::Frame(frame))) => Step::Frame(frame),
-                Ok(Some(Received::Sign)) => Step::Sign,
-                Ok(None) => Step::Gone,
-                Err(_) => Step::Idle,
-            },
-        }
+        });
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(events) = self.inbox.poll_take(context) {
+                return Poll::Ready(
+                    events.map_or_else(|full| Step::End(full.into()), Step::Events),
+                );
+            }
+            if let Poll::Ready(received) = received.as_mut().poll(context) {
+                return Poll::Ready(received.map_or(Step::End(End::Gone), Step::Received));
+            }
+            while silence.as_mut().poll(context).is_ready() {
+                let now = Instant::now();
+                if !reads {
+                    // It may well have said something.
+                    *heard = now;
+                }
+                let until = *heard + self.node.config().idle_timeout;
+                if until <= now {
+                    return Poll::Ready(Step::End(End::Close(CODE_IDLE)));
+                }
+                silence.as_mut().reset(until);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
-    /// Acts on all outputs, then sends what there is to send at once.
-    async fn drain<T: Transport>(&mut self, transport: &mut T) -> Result<(), Gone> {
-        let mut fed = false;
+    /// Whether something of the client may be taken in.
+    fn reads(&self) -> bool {
+        let undelivered = self.undelivered.load(Ordering::Acquire);
+        self.held_back.is_none() && undelivered < self.node.config().undelivered_messages
+    }
+
+    async fn handle_all<T: Transport>(
+        &mut self,
+        events: VecDeque<Event>,
+        transport: &mut T,
+    ) -> Result<(), End> {
+        for event in events {
+            self.handle(event);
+            self.drain(transport).await?;
+        }
+        self.retry();
+        self.drain(transport).await
+    }
+
+    /// Acts on all outputs.
+    async fn drain<T: Transport>(&mut self, transport: &mut T) -> Result<(), End> {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Send(frame) => {
-                    self.unless_overflowed(transport.feed(frame)).await?;
-                    fed = true;
-                }
-                Output::Close { code } => {
-                    transport.close(code).await;
-                    return Err(Gone);
-                }
+                Output::Send(frame) => self.unless_overflowed(transport.feed(frame)).await?,
+                Output::Close { code } => return Err(End::Close(code)),
                 output => self.act(output).await,
             }
-        }
-        if fed {
-            self.unless_overflowed(transport.flush()).await?;
         }
         Ok(())
     }
@@ -202,15 +274,17 @@ impl<U: Send + Sync + 'static> Connection<U> {
     async fn unless_overflowed(
         &self,
         sent: impl Future<Output = Result<(), Gone>>,
-    ) -> Result<(), Gone> {
-        tokio::select! {
-            biased;
-            sent = sent => sent,
-            () = self.inbox.overflow() => {
-                tracing::warn!("a client does not read: its socket is closed");
-                Err(Gone)
+    ) -> Result<(), End> {
+        let mut sent = pin!(sent);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(sent) = sent.as_mut().poll(context) {
+                return Poll::Ready(sent.map_err(End::from));
             }
-        }
+            self.inbox
+                .poll_overflow(context)
+                .map(|full| Err(full.into()))
+        })
+        .await
     }
 
     /// A frame of the client.
@@ -263,14 +337,15 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 }
                 return;
             }
-            Event::Reply {
-                to,
-                status,
-                response,
-            } => (
-                to.channel(),
-                self.machine.handle_reply(&to, status, &response),
-            ),
+            Event::Reply(reply) => {
+                let Reply {
+                    to,
+                    status,
+                    response,
+                } = *reply;
+                let channel = to.channel();
+                (channel, self.machine.handle_reply(&to, status, &response))
+            }
             Event::Push {
                 channel,
                 event,
@@ -278,9 +353,9 @@ impl<U: Send + Sync + 'static> Connection<U> {
             } => (channel, self.machine.handle_push(channel, &event, &payload)),
             Event::Ended { channel, how } => {
                 match how {
-                    End::Left => self.machine.handle_left(channel),
-                    End::Stopped => self.machine.handle_stopped(channel),
-                    End::Crashed => self.machine.handle_crashed(channel),
+                    ChannelEnd::Left => self.machine.handle_left(channel),
+                    ChannelEnd::Stopped => self.machine.handle_stopped(channel),
+                    ChannelEnd::Crashed => self.machine.handle_crashed(channel),
                 }
                 return;
             }
@@ -313,7 +388,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
                     return self.machine.handle_join_crashed(channel);
                 };
                 self.forget_ended();
-                let (inputs, receiver) = mpsc::unbounded_channel();
+                let (inputs, receiver) = mpsc::unbounded();
                 let pid = self.node.next_pid();
                 let place = Place {
                     node: self.node.clone(),
@@ -324,13 +399,14 @@ impl<U: Send + Sync + 'static> Connection<U> {
                     serializer: self.machine.serializer(),
                 };
                 let task = spawn(place, Arc::clone(&self.user), payload, receiver);
-                let task = ChannelTask {
+                // Ids ascend.
+                self.channels.push(ChannelTask {
+                    channel,
                     topic,
                     pid,
                     inputs,
                     task,
-                };
-                self.channels.insert(channel, task);
+                });
             }
             // The channel's task holds the subscription, so that it ends with it in any case.
             Output::Subscribe { .. } => {}
@@ -340,7 +416,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 event,
                 payload,
             } => {
-                if let Some(task) = self.channels.get(&reply_to.channel()) {
+                if let Some(task) = self.channel(reply_to.channel()) {
                     self.undelivered.fetch_add(1, Ordering::AcqRel);
                     let delivered = Delivered {
                         undelivered: Arc::clone(&self.undelivered),
@@ -354,16 +430,17 @@ impl<U: Send + Sync + 'static> Connection<U> {
                         delivered,
                     };
                     // A channel that has just ended takes nothing any more.
-                    let _ = task.inputs.send(message);
+                    let _ = task.inputs.unbounded_send(message);
                 }
             }
             Output::Leave { channel } => {
-                if let Some(task) = self.channels.get(&channel) {
-                    let _ = task.inputs.send(Input::Leave);
+                if let Some(task) = self.channel(channel) {
+                    let _ = task.inputs.unbounded_send(Input::Leave);
                 }
             }
             Output::Stop { channel, reason } => {
-                if let Some(task) = self.channels.remove(&channel) {
+                if let Ok(at) = self.position(channel) {
+                    let task = self.channels.remove(at);
                     task.task.abort();
                     if reason == StopReason::DuplicateJoin {
                         self.until_gone(task).await;
@@ -384,10 +461,19 @@ impl<U: Send + Sync + 'static> Connection<U> {
         let _ = gone.await;
     }
 
+    fn channel(&self, channel: ChannelId) -> Option<&ChannelTask> {
+        self.position(channel).ok().map(|at| &self.channels[at])
+    }
+
+    fn position(&self, channel: ChannelId) -> Result<usize, usize> {
+        self.channels
+            .binary_search_by_key(&channel, |task| task.channel)
+    }
+
     fn forget_ended(&mut self) {
         let machine = &self.machine;
-        self.channels.retain(|&channel, task| {
-            machine.channel(&task.topic) == Some(channel) || !task.task.is_finished()
+        self.channels.retain(|task| {
+            machine.channel(&task.topic) == Some(task.channel) || !task.task.is_finished()
         });
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_channel::mpsc;
 use presence_core::wire::Payload;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::channel::{self, Channel, Input, Place};

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use presence_core::channel::{ChannelId, ReplyTo};
 use presence_core::wire::{Frame, Payload, Status};
-use tokio::sync::Notify;
 
 /// Something that the socket's task must do.
 #[derive(Debug)]
@@ -22,12 +22,8 @@ pub(crate) enum Event {
         channel: ChannelId,
         response: Payload<'static>,
     },
-    /// A handler answers a message.
-    Reply {
-        to: ReplyTo,
-        status: Status,
-        response: Payload<'static>,
-    },
+    /// A handler answers a message. Boxed, since broadcasts are many and it would make them larger.
+    Reply(Box<Reply>),
     /// A handler pushes to the client.
     Push {
         channel: ChannelId,
@@ -42,6 +38,14 @@ pub(crate) enum Event {
     Disconnect,
     /// Close the socket since the node stops.
     Drain,
+}
+
+/// The answer to one message.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) to: ReplyTo,
+    pub(crate) status: Status,
+    pub(crate) response: Payload<'static>,
 }
 
 /// How a channel ended.
@@ -64,40 +68,54 @@ impl Event {
         size_of::<Self>()
             + match self {
                 Self::Broadcast { frame, .. } => frame.as_frame_ref().as_bytes().len(),
-                Self::Joined { response, .. }
-                | Self::Refused { response, .. }
-                | Self::Reply { response, .. } => payload(response),
-                Self::Push { payload: json, .. } => payload(json),
+                Self::Joined { response, .. } | Self::Refused { response, .. } => payload(response),
+                Self::Reply(reply) => size_of::<Reply>() + payload(&reply.response),
+                Self::Push {
+                    event,
+                    payload: pushed,
+                    ..
+                } => event.len() + payload(pushed),
                 Self::Ended { .. } | Self::Drained | Self::Disconnect | Self::Drain => 0,
             }
     }
 }
 
-/// The queue of one socket, bounded in bytes.
+/// The queue of one socket, bounded in bytes: those of the events that wait, and those of the events
+/// that its task has taken and not yet [settled](Self::settle).
 ///
 /// A frame of a broadcast is shared by all sockets and counts in each, since each may be the one that
 /// keeps it alive.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
-    changed: Notify,
     max_bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<Event>,
+    /// Of the events, and of what was taken and is not yet with the client.
     bytes: usize,
+    /// Those of the latter alone.
+    taken: usize,
+    state: State,
+    /// The task that waits for a change.
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum State {
+    #[default]
+    Open,
     /// More came than may wait: the socket must be closed.
-    overflowed: bool,
-    closed: bool,
+    Overflowed,
+    Closed,
 }
 
 impl Inbox {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             queue: Mutex::default(),
-            changed: Notify::new(),
             max_bytes,
         }
     }
@@ -106,54 +124,62 @@ impl Inbox {
     pub(crate) fn send(&self, event: Event) {
         let bytes = event.bytes();
         let mut queue = self.lock();
-        if queue.closed || queue.overflowed {
+        if queue.state != State::Open {
             return;
         }
         if queue.bytes.saturating_add(bytes) > self.max_bytes {
-            *queue = Queue {
-                overflowed: true,
-                ..Queue::default()
-            };
+            queue.state = State::Overflowed;
+            queue.events = VecDeque::new();
         } else {
             queue.bytes += bytes;
             queue.events.push_back(event);
         }
-        let first = queue.events.len() <= 1;
+        let waker = queue.waker.take();
         drop(queue);
-        // Whoever waits took all there was before; one word is enough until it takes again.
-        if first {
-            self.changed.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
     /// All that waits, once there is something; an error when more came than may wait.
-    pub(crate) async fn take(&self) -> Result<VecDeque<Event>, Overflow> {
-        loop {
-            {
-                let mut queue = self.lock();
-                if queue.overflowed {
-                    return Err(Overflow);
-                }
-                if !queue.events.is_empty() {
-                    queue.bytes = 0;
-                    return Ok(std::mem::take(&mut queue.events));
-                }
-            }
-            self.changed.notified().await;
+    ///
+    /// It counts until it is [settled](Self::settle). One task takes at a time.
+    pub(crate) fn poll_take(
+        &self,
+        context: &Context<'_>,
+    ) -> Poll<Result<VecDeque<Event>, Overflow>> {
+        let mut queue = self.lock();
+        if queue.state == State::Overflowed {
+            return Poll::Ready(Err(Overflow));
         }
+        if queue.events.is_empty() {
+            queue.wait(context);
+            return Poll::Pending;
+        }
+        queue.taken = queue.bytes;
+        Poll::Ready(Ok(std::mem::take(&mut queue.events)))
     }
 
-    /// Returns once more came than may wait.
-    pub(crate) async fn overflow(&self) {
-        while !self.lock().overflowed {
-            self.changed.notified().await;
+    /// What was taken is with the client, and counts no longer.
+    pub(crate) fn settle(&self) {
+        let mut queue = self.lock();
+        queue.bytes -= std::mem::take(&mut queue.taken);
+    }
+
+    /// Ready once more came than may wait. Only the task that takes may ask.
+    pub(crate) fn poll_overflow(&self, context: &Context<'_>) -> Poll<Overflow> {
+        let mut queue = self.lock();
+        if queue.state == State::Overflowed {
+            return Poll::Ready(Overflow);
         }
+        queue.wait(context);
+        Poll::Pending
     }
 
     /// Drops what waits and all that comes.
     pub(crate) fn close(&self) {
         *self.lock() = Queue {
-            closed: true,
+            state: State::Closed,
             ..Queue::default()
         };
     }
@@ -164,6 +190,79 @@ impl Inbox {
     }
 }
 
+impl Queue {
+    fn wait(&mut self, context: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => self.waker = Some(context.waker().clone()),
+        }
+    }
+}
+
 /// More came for a socket than it took in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Overflow;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn broadcast(bytes: usize) -> Event {
+        let mut machine = presence_core::channel::Socket::new(
+            presence_core::wire::Serializer::V2,
+            presence_core::channel::Config::default(),
+        );
+        let join = presence_core::wire::Message {
+            join_ref: presence_core::wire::Ref::from("1"),
+            msg_ref: presence_core::wire::Ref::from("1"),
+            topic: "t".into(),
+            event: "phx_join".into(),
+            payload: Payload::EMPTY,
+        };
+        machine.handle_message(&join, |_| true).unwrap();
+        let channel = machine.channel("t").unwrap();
+        let frame = Frame::Binary(Arc::from(vec![0; bytes]));
+        Event::Broadcast { channel, frame }
+    }
+
+    fn take(inbox: &Inbox) -> Poll<Result<usize, Overflow>> {
+        let taken = inbox.poll_take(&Context::from_waker(Waker::noop()));
+        taken.map_ok(|events| events.len())
+    }
+
+    #[test]
+    fn what_was_taken_counts_until_it_is_settled() {
+        let inbox = Inbox::new(1000);
+        inbox.send(broadcast(600));
+        assert_eq!(take(&inbox), Poll::Ready(Ok(1)));
+        inbox.send(broadcast(100));
+        inbox.settle();
+        // 100 wait, 600 are gone.
+        inbox.send(broadcast(600));
+        assert_eq!(take(&inbox), Poll::Ready(Ok(2)));
+        // 700 are under way.
+        inbox.send(broadcast(600));
+        assert_eq!(take(&inbox), Poll::Ready(Err(Overflow)));
+    }
+
+    #[test]
+    fn an_overflow_is_told_even_when_nothing_waits() {
+        let inbox = Inbox::new(100);
+        let context = Context::from_waker(Waker::noop());
+        assert_eq!(inbox.poll_overflow(&context), Poll::Pending);
+        inbox.send(broadcast(200));
+        assert_eq!(inbox.poll_overflow(&context), Poll::Ready(Overflow));
+        assert_eq!(take(&inbox), Poll::Ready(Err(Overflow)));
+    }
+
+    #[test]
+    fn a_closed_inbox_keeps_nothing() {
+        let inbox = Inbox::new(1000);
+        inbox.send(broadcast(1));
+        inbox.close();
+        inbox.send(broadcast(1));
+        assert_eq!(take(&inbox), Poll::Pending);
+    }
+}

@@ -1,132 +1,207 @@
 //! WebSocket.
+//!
+//! The frames are read and written here and not by a library, since that decides what a socket costs:
+//! an idle one has no buffers, what waits for a client goes out in one write, and the text of a large
+//! frame is written from where it is.
+
+mod frame;
+mod handshake;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use presence_core::wire::Frame;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
+use self::frame::{Decoder, Incoming};
+use self::handshake::Handshake;
 use super::{Endpoint, connect_info};
 use crate::connection::{Gone, Received, Transport};
 
-/// Bytes of the read buffer of each socket. It is allocated and zeroed for every socket, so it is
-/// small; larger frames are read in pieces.
-const READ_BUFFER: usize = 2 << 10;
+/// Bytes that are read at once, into the stack.
+const READ: usize = 16 << 10;
+
+/// Bytes that are gathered before they are written.
+const GATHERED: usize = 64 << 10;
+
+/// From how many bytes on the text of a frame is written from where it is, and not gathered.
+const LARGE: usize = 16 << 10;
+
+/// How long a client is waited for when its socket is closed.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn handle<U: Send + Sync + 'static>(
     State(endpoint): State<Arc<Endpoint<U>>>,
-    method: Method,
-    headers: HeaderMap,
     params: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Response {
-    let Ok(upgrade) = upgrade else {
-        return no_upgrade(&method, &headers);
+    let handshake = match Handshake::of(&mut request) {
+        Ok(handshake) => handshake,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let Ok(Query(params)) = params else {
-        return StatusCode::BAD_REQUEST.into_response();
+    let params = match params {
+        Ok(Query(params)) => params,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.body_text()).into_response(),
     };
-    let info = connect_info(params, &headers);
+    let info = connect_info(params, request.headers());
     let Ok(connection) = endpoint.connect(&info) else {
         return StatusCode::FORBIDDEN.into_response();
     };
-    let max = endpoint.node.config().wire.max_frame_bytes;
-    upgrade
-        .protocols(["phoenix"])
-        .read_buffer_size(READ_BUFFER)
-        .max_frame_size(max)
-        .max_message_size(max)
-        .on_upgrade(|socket| connection.run(Carrier(socket)))
-}
-
-/// What a request is told that is no upgrade, in the words of the reference's server.
-fn no_upgrade(method: &Method, headers: &HeaderMap) -> Response {
-    if method != Method::GET {
-        return StatusCode::BAD_REQUEST.into_response();
-    }
-    let values = |name: header::HeaderName| -> Vec<String> {
-        let values = headers.get_all(name).iter();
-        let text = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        text.collect()
-    };
-    let wanted = [
-        (header::CONNECTION, "upgrade"),
-        (header::UPGRADE, "websocket"),
-    ];
-    let missing = wanted.into_iter().find(|(name, token)| {
-        let tokens = values(name.clone());
-        let mut tokens = tokens.iter().flat_map(|value| value.split(','));
-        !tokens.any(|value| value.trim().eq_ignore_ascii_case(token))
+    let max_bytes = endpoint.node.config().wire.max_frame_bytes;
+    let (answer, upgrade) = handshake.accept();
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => connection.run(Carrier::new(upgraded, max_bytes)).await,
+            Err(error) => tracing::info!(%error, "a client was gone before it was a WebSocket"),
+        }
     });
-    let reason = match missing {
-        Some((name, token)) => {
-            let got = values(name.clone());
-            format!("'{name}' header must contain '{token}', got {got:?}")
-        }
-        None if values(header::SEC_WEBSOCKET_VERSION) != ["13"] => {
-            "'sec-websocket-version' header must equal '13'".into()
-        }
-        None => "'sec-websocket-key' header is absent".into(),
-    };
-    (StatusCode::BAD_REQUEST, reason).into_response()
+    answer
 }
 
-struct Carrier(WebSocket);
+struct Carrier {
+    io: TokioIo<Upgraded>,
+    decoder: Decoder,
+    out: Vec<u8>,
+    /// How much of `out` was written.
+    written: usize,
+    /// A large frame was begun, and not ended.
+    is_torn: bool,
+}
+
+impl Carrier {
+    fn new(upgraded: Upgraded, max_bytes: usize) -> Self {
+        Self {
+            io: TokioIo::new(upgraded),
+            decoder: Decoder::new(max_bytes),
+            out: Vec::new(),
+            written: 0,
+            is_torn: false,
+        }
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Option<Received>> {
+        loop {
+            match self.decoder.next() {
+                Ok(Some(Incoming::Message(frame))) => {
+                    return Poll::Ready(Some(Received::Frame(frame)));
+                }
+                Ok(Some(Incoming::Ping(payload))) => {
+                    frame::put_pong(&mut self.out, &payload);
+                    return Poll::Ready(Some(Received::Sign));
+                }
+                Ok(Some(Incoming::Pong)) => return Poll::Ready(Some(Received::Sign)),
+                Ok(Some(Incoming::Close(code))) => {
+                    return Poll::Ready(Some(Received::Close(code.unwrap_or(NORMAL))));
+                }
+                Ok(None) => {}
+                Err(violation) => {
+                    tracing::info!(%violation, "a client breaks the protocol");
+                    return Poll::Ready(Some(Received::Close(violation.close_code())));
+                }
+            }
+            // Nothing is read from a client that does not take the answers to its pings.
+            if ready!(self.poll_flush(context)).is_err() {
+                return Poll::Ready(None);
+            }
+            match ready!(self.poll_read(context)) {
+                Ok(0) | Err(_) => return Poll::Ready(None),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// How many bytes came.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [const { MaybeUninit::uninit() }; READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.io).poll_read(context, &mut read))?;
+        self.decoder.extend(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let rest @ [_, ..] = &self.out[self.written..] {
+            match ready!(Pin::new(&mut self.io).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        frame::empty(&mut self.out);
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and drops what a client still sends, until it is gone.
+    ///
+    /// A connection that is closed while something is unread is reset, and the client may then lose
+    /// what it was sent last: why it was closed.
+    async fn until_gone(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.poll_flush(context)).await?;
+        self.io.shutdown().await?;
+        std::future::poll_fn(|context| {
+            let mut space = [const { MaybeUninit::uninit() }; READ];
+            loop {
+                let mut read = ReadBuf::uninit(&mut space);
+                ready!(Pin::new(&mut self.io).poll_read(context, &mut read))?;
+                if read.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The code of a client that gives none.
+const NORMAL: u16 = 1000;
 
 impl Transport for Carrier {
     async fn receive(&mut self) -> Option<Received> {
-        // An error is the end as well: the connection broke, or what came is no WebSocket frame.
-        let message = self.0.next().await?;
-        match message {
-            Ok(Message::Text(text)) => Some(Received::Frame(Frame::Text(text.as_str().into()))),
-            Ok(Message::Binary(bytes)) => Some(Received::Frame(Frame::Binary((&*bytes).into()))),
-            Ok(Message::Ping(_) | Message::Pong(_)) => Some(Received::Sign),
-            Ok(Message::Close(_)) | Err(_) => None,
-        }
+        std::future::poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    fn has_received(&self) -> bool {
+        self.decoder.has_next()
     }
 
     async fn feed(&mut self, frame: Frame) -> Result<(), Gone> {
-        let message = match frame {
-            Frame::Text(text) => {
-                let bytes = Bytes::from_owner(TextOwner(text));
-                Message::Text(Utf8Bytes::try_from(bytes).map_err(|_| Gone)?)
+        let bytes = frame.as_frame_ref().as_bytes();
+        frame::put_header(&mut self.out, &frame);
+        if bytes.len() < LARGE {
+            self.out.extend_from_slice(bytes);
+            if self.out.len() < GATHERED {
+                return Ok(());
             }
-            Frame::Binary(bytes) => Message::Binary(Bytes::from_owner(bytes)),
-        };
-        self.0.feed(message).await.map_err(|_| Gone)
+            return self.flush().await;
+        }
+        self.flush().await?;
+        self.is_torn = true;
+        self.io.write_all(bytes).await.map_err(|_| Gone)?;
+        self.is_torn = false;
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
-        self.0.flush().await.map_err(|_| Gone)
+        let flushed = std::future::poll_fn(|context| self.poll_flush(context)).await;
+        flushed.map_err(|_| Gone)
     }
 
     async fn close(&mut self, code: u16) {
-        let reason = Utf8Bytes::default();
-        let close = Message::Close(Some(CloseFrame { code, reason }));
-        // Whoever is gone already needs no farewell; whoever does not read gets none. What still
-        // comes is read, or the connection would be reset before the client sees the code.
-        let farewell = async {
-            self.0.send(close).await?;
-            while self.0.next().await.transpose()?.is_some() {}
-            Ok::<_, axum::Error>(())
-        };
-        let _ = tokio::time::timeout(CLOSE_WAIT, farewell).await;
-    }
-}
-
-/// How long a client is waited for when its socket is closed.
-const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
-
-struct TextOwner(Arc<str>);
-
-impl AsRef<[u8]> for TextOwner {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
+        if self.is_torn {
+            return;
+        }
+        frame::put_close(&mut self.out, code);
+        // Whoever is gone already needs no farewell; whoever does not read gets none.
+        let _ = tokio::time::timeout(CLOSE_WAIT, self.until_gone()).await;
     }
 }

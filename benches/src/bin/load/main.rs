@@ -138,7 +138,12 @@ async fn lone() -> Result<bool> {
         ratios.push(frames / writes);
     }
     let sockets = SOCKETS;
-    print(&format!("{sockets} bare writes, CPU each"), median(beside), "µs", None);
+    print(
+        &format!("{sockets} bare writes, CPU each"),
+        median(beside),
+        "µs",
+        None,
+    );
     let what = format!("a lone broadcast to {sockets} sockets, CPU a frame");
     print(&what, median(ours), "µs", None);
     let what = "the broadcast beside the bare writes";
@@ -271,7 +276,9 @@ fn print(what: &str, figure: f64, unit: &str, at_most: Option<f64>) -> bool {
 
 fn enough_descriptors(sockets: usize) -> Result<()> {
     let limits = std::fs::read_to_string("/proc/self/limits")?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     if soft.is_some_and(|soft: usize| soft < sockets + 100) {
         let wanted = sockets + 100;
