@@ -30,8 +30,10 @@ pub struct Config {
     pub wire: presence_core::wire::Limits,
     /// What the set may hold.
     pub set: presence_core::set::Limits,
-    /// After how much silence a WebSocket is closed: 60 s by default, as in Phoenix. (phoenix.js sends
-    /// a heartbeat every 30 s.)
+    /// Connections at once, WebSockets among them: 65,536 by default. One more is refused with 503.
+    pub max_connections: usize,
+    /// After how much silence of its client a WebSocket is closed: 60 s by default, as in Phoenix.
+    /// (phoenix.js sends a heartbeat every 30 s.)
     pub idle_timeout: Duration,
     /// How long a long poll waits for messages: 10 s by default, as in Phoenix.
     /// A session whose client has had no poll open for one and a half times as long is closed.
@@ -62,6 +64,7 @@ impl Default for Config {
             channels: presence_core::channel::Config::default(),
             wire: presence_core::wire::Limits::default(),
             set: presence_core::set::Limits::default(),
+            max_connections: 65_536,
             idle_timeout: Duration::from_secs(60),
             poll_window: Duration::from_secs(10),
             poll_sessions: 10_000,

@@ -1,6 +1,7 @@
 //! Serving an axum router in a node's world.
 
 mod body;
+mod places;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,8 +17,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::body::TimedBody;
+use self::places::{Placed, Places};
 use crate::env::{BoxStream, Listener};
 use crate::node::Node;
+
+/// Bytes of a request's head, and of a body that are read ahead.
+const HEAD_BYTES: usize = 64 << 10;
 
 /// Serves `router` on what `listener` accepts, until the node's world says stop, and then until
 /// everything has come to its end.
@@ -30,6 +35,8 @@ pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router)
     http.timer(TokioTimer::new());
     let request_timeout = node.config().request_timeout;
     http.header_read_timeout(request_timeout);
+    http.max_buf_size(HEAD_BYTES);
+    let places = Places::new(node.config().max_connections);
     let (serving, _) = watch::channel(());
     let mut connections = JoinSet::new();
 
@@ -39,6 +46,9 @@ pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router)
             biased;
             () = &mut stop => break,
             stream = accept(&mut *listener) => stream,
+        };
+        let Some(stream) = places.take(stream).await else {
+            continue;
         };
         let router = TowerToHyperService::new(router.clone());
         let service = service_fn(move |request: Request<Incoming>| {
@@ -80,7 +90,7 @@ async fn accept(listener: &mut dyn Listener) -> BoxStream {
 
 /// Serves the requests of one connection, until it has ended or is a WebSocket.
 async fn carry<S>(
-    connection: http1::Connection<TokioIo<BoxStream>, S>,
+    connection: http1::Connection<TokioIo<Placed>, S>,
     mut serving: watch::Receiver<()>,
 ) where
     S: HttpService<Incoming, ResBody = axum::body::Body>,
