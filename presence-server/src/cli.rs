@@ -84,6 +84,9 @@ pub(crate) struct SignIn {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 struct Limits {
+    /// Connections at once, WebSockets among them; one more is refused
+    #[arg(long, env = "PRESENCE_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = Config::default().max_connections, value_parser = count(usize::MAX))]
+    max_connections: usize,
     /// The largest frame that a client may send
     #[arg(long, env = "PRESENCE_MAX_FRAME", value_name = "SIZE", default_value_t = Bytes(Config::default().wire.max_frame_bytes))]
     max_frame: Bytes,
@@ -159,6 +162,7 @@ impl Cli {
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::default();
         let Limits {
+            max_connections,
             max_frame: Bytes(max_frame),
             max_socket_queue: Bytes(max_socket_queue),
             max_channels,
@@ -169,6 +173,7 @@ impl Cli {
             idle_timeout: SomeTime(idle_timeout),
             request_timeout: SomeTime(request_timeout),
         } = self.limits;
+        config.max_connections = max_connections;
         config.wire.max_frame_bytes = max_frame;
         config.wire.max_topic_bytes = max_topic;
         config.socket_queue_bytes = max_socket_queue;

@@ -30,6 +30,10 @@ pub struct Config {
     pub wire: presence_core::wire::Limits,
     /// What the set may hold.
     pub set: presence_core::set::Limits,
+    /// How long a topic rests after a presence diff, for each client that was told: 20 µs by default,
+    /// so that diffs to many clients take a quarter of a core at most. What changes meanwhile goes out
+    /// as one diff. Under 1 ms, which is up to 49 clients, it does not rest, and never more than 1 s.
+    pub diff_pause: Duration,
     /// Connections at once, WebSockets among them: 65,536 by default. One more is refused with 503.
     pub max_connections: usize,
     /// After how much silence of its client a WebSocket is closed: 60 s by default, as in Phoenix.
@@ -64,6 +68,7 @@ impl Default for Config {
             channels: presence_core::channel::Config::default(),
             wire: presence_core::wire::Limits::default(),
             set: presence_core::set::Limits::default(),
+            diff_pause: Duration::from_micros(20),
             max_connections: 65_536,
             idle_timeout: Duration::from_secs(60),
             poll_window: Duration::from_secs(10),
@@ -101,6 +106,7 @@ impl Node {
             replica,
             config.set.clone(),
             env.random(),
+            shard::Pause(config.diff_pause),
             Arc::clone(&subscriptions),
         );
         Self(Arc::new(Inner {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::channel::{Channel, Socket};
 use crate::inbox::Event;
-use crate::shard::{Command, Read};
+use crate::shard::{Command, Read, State};
 
 /// Presence on the topic of a channel, as `MyAppWeb.Presence` in Elixir.
 #[derive(Clone, Copy, Debug)]
@@ -166,9 +166,11 @@ impl Presence {
         let place = &socket.place;
         let read = Command::Read(Read::State {
             topic: place.topic.clone(),
-            event: STATE_EVENT,
-            inbox: place.inbox.clone(),
-            channel: place.channel,
+            state: State {
+                event: STATE_EVENT,
+                inbox: place.inbox.clone(),
+                channel: place.channel,
+            },
         });
         if place.node.commands().send(read).is_err() {
             place.inbox.send(Event::Drain);

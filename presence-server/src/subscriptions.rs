@@ -99,6 +99,11 @@ impl Subscriptions {
         failed
     }
 
+    /// How many channels are told of a topic.
+    pub(crate) fn count(&self, topic: &str) -> usize {
+        lock(&self.topics).get(topic).map_or(0, Vec::len)
+    }
+
     pub(crate) fn add_socket(&self, id: Arc<str>, inbox: Arc<Inbox>) {
         lock(&self.sockets).entry(id).or_default().push(inbox);
     }

@@ -93,6 +93,11 @@ impl Client {
         }
     }
 
+    /// Waits until something came.
+    pub(crate) async fn wait(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
     /// Reads past a number of frames.
     pub(crate) async fn skip(&mut self, frames: usize) -> io::Result<()> {
         let mut left = frames;
