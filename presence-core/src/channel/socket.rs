@@ -33,7 +33,8 @@ const CODE_RESTART: u16 = 1012;
 pub struct Socket {
     serializer: Serializer,
     config: Config,
-    channels: BTreeMap<ChannelId, Channel>,
+    /// Boxed: a map has room for eleven, and most sockets have one.
+    channels: BTreeMap<ChannelId, Box<Channel>>,
     /// The inverse of `channels`: each of them by its topic.
     topics: BTreeMap<Arc<str>, ChannelId>,
     held: Held,
@@ -410,7 +411,7 @@ impl Socket {
         self.topics.insert(Arc::clone(&topic), channel);
         self.channels.insert(
             channel,
-            Channel {
+            Box::new(Channel {
                 topic: Arc::clone(&topic),
                 join_ref: message.join_ref,
                 own_ref: own_ref.clone(),
@@ -418,7 +419,7 @@ impl Socket {
                     msg_ref: message.msg_ref,
                     replaced,
                 },
-            },
+            }),
         );
         self.outputs.push_back(Output::Join {
             channel,
@@ -440,7 +441,7 @@ impl Socket {
             join_ref,
             state: State::Joining { msg_ref, .. },
             ..
-        }) = self.channels.get(&channel)
+        }) = self.channels.get(&channel).map(|entry| &**entry)
         else {
             return Ok(None);
         };
@@ -482,9 +483,8 @@ impl Socket {
 
     /// The channel, if it may send: it is joined or leaving.
     fn active(&self, channel: ChannelId) -> Option<&Channel> {
-        self.channels
-            .get(&channel)
-            .filter(|channel| !matches!(channel.state, State::Joining { .. }))
+        let channel = self.channels.get(&channel).map(|channel| &**channel);
+        channel.filter(|channel| !matches!(channel.state, State::Joining { .. }))
     }
 
     /// Takes out a channel that has ended by itself; one that is joining has failed to join.
@@ -500,7 +500,7 @@ impl Socket {
     fn remove(&mut self, channel: ChannelId) -> Option<Channel> {
         let entry = self.channels.remove(&channel)?;
         self.topics.remove(&entry.topic);
-        Some(entry)
+        Some(*entry)
     }
 
     fn say_farewell(&mut self, farewell: Farewell) {
