@@ -184,7 +184,7 @@ pub struct Socket<C: Channel> {
     early: Option<Vec<Event>>,
     infos: VecDeque<C::Info>,
     /// What other tasks send to it, once it has asked for a sender: most channels never do.
-    senders: Option<(mpsc::Sender<C::Info>, mpsc::Receiver<C::Info>)>,
+    others: Option<Infos<C::Info>>,
 }
 
 /// Where a channel is.
@@ -265,21 +265,8 @@ impl<C: Channel> Socket<C> {
 
     /// A sender for other tasks. What they send waits in a bounded queue.
     pub fn sender(&mut self) -> mpsc::Sender<C::Info> {
-        let (sender, _) = self.senders.get_or_insert_with(|| mpsc::channel(INFOS));
-        sender.clone()
-    }
-
-    /// What another task sent.
-    async fn info(
-        senders: &mut Option<(mpsc::Sender<C::Info>, mpsc::Receiver<C::Info>)>,
-    ) -> C::Info {
-        if let Some((_, receiver)) = senders
-            && let Some(info) = receiver.recv().await
-        {
-            return info;
-        }
-        // Nobody can send: the receiver never ends, since the channel keeps a sender itself.
-        std::future::pending().await
+        let infos = self.others.get_or_insert_with(Infos::new);
+        infos.sender.clone()
     }
 
     fn tell(&mut self, event: Event) {
@@ -287,6 +274,25 @@ impl<C: Channel> Socket<C> {
             Some(early) => early.push(event),
             None => self.place.inbox.send(event),
         }
+    }
+}
+
+/// What other tasks send to a channel.
+struct Infos<I> {
+    /// Kept, so that the queue never ends.
+    sender: mpsc::Sender<I>,
+    receiver: mpsc::Receiver<I>,
+}
+
+impl<I> Infos<I> {
+    fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(INFOS);
+        Self { sender, receiver }
+    }
+
+    /// What comes next, if there is a queue.
+    async fn next(infos: &mut Option<Self>) -> Option<I> {
+        infos.as_mut()?.receiver.recv().await
     }
 }
 
@@ -389,11 +395,13 @@ async fn serve<C: Channel>(
         reply_to: None,
         early: Some(Vec::new()),
         infos: VecDeque::new(),
-        senders: None,
+        others: None,
     };
     let topic = Arc::clone(&socket.place.topic);
     let channel = socket.place.channel;
-    let (mut state, response) = match C::join(&topic, params, &mut socket).await {
+    // What a handler needs while it runs is not held by a channel that waits.
+    let joined = Box::pin(C::join(&topic, params, &mut socket)).await;
+    let (mut state, response) = match joined {
         Ok(Joined {
             channel: state,
             response,
@@ -423,16 +431,16 @@ async fn serve<C: Channel>(
     }
     loop {
         let next = if let Some(info) = socket.infos.pop_front() {
-            state.handle_info(info, &mut socket).await
+            Box::pin(state.handle_info(info, &mut socket)).await
         } else {
             tokio::select! {
                 biased;
-                info = Socket::<C>::info(&mut socket.senders) => state.handle_info(info, &mut socket).await,
+                Some(info) = Infos::next(&mut socket.others) => Box::pin(state.handle_info(info, &mut socket)).await,
                 input = inputs.next() => match input {
                     Some(Input::Message { reply_to, event, payload, delivered }) => {
                         drop(delivered);
                         socket.reply_to = Some(reply_to);
-                        state.handle_in(&event, payload, &mut socket).await
+                        Box::pin(state.handle_in(&event, payload, &mut socket)).await
                     }
                     Some(Input::Leave) => return End::Left,
                     // The socket is gone.

@@ -351,6 +351,11 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 event,
                 payload,
             } => (channel, self.machine.handle_push(channel, &event, &payload)),
+            Event::State {
+                channel,
+                event,
+                list,
+            } => (channel, self.machine.handle_push(channel, event, &list)),
             Event::Ended { channel, how } => {
                 match how {
                     ChannelEnd::Left => self.machine.handle_left(channel),

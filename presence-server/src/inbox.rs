@@ -1,7 +1,7 @@
 //! What waits for a socket: events from its channels and broadcasts of its topics.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use presence_core::channel::{ChannelId, ReplyTo};
@@ -29,6 +29,12 @@ pub(crate) enum Event {
         channel: ChannelId,
         event: Box<str>,
         payload: Payload<'static>,
+    },
+    /// Push a list that others get as well.
+    State {
+        channel: ChannelId,
+        event: &'static str,
+        list: Arc<Payload<'static>>,
     },
     /// A channel ended.
     Ended { channel: ChannelId, how: End },
@@ -75,6 +81,7 @@ impl Event {
                     payload: pushed,
                     ..
                 } => event.len() + payload(pushed),
+                Self::State { list, .. } => payload(list),
                 Self::Ended { .. } | Self::Drained | Self::Disconnect | Self::Drain => 0,
             }
     }
@@ -205,8 +212,6 @@ pub(crate) struct Overflow;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn broadcast(bytes: usize) -> Event {

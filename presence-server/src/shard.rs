@@ -321,16 +321,12 @@ impl Shard {
     }
 
     fn answer(&mut self, reads: Vec<Read>) {
-        let mut lists: BTreeMap<Arc<str>, Json<'static>> = BTreeMap::new();
-        let mut list = |set: &Set, topic: Arc<str>| {
-            let of = |topic: &Arc<str>| json(&Presences::group(set.list(topic)).to_json());
-            let list = lists.entry(topic).or_insert_with_key(of);
-            list.clone()
-        };
+        let mut lists: BTreeMap<Arc<str>, Arc<Payload<'static>>> = BTreeMap::new();
+        let list_of = |set: &Set, topic: &str| json(&Presences::group(set.list(topic)).to_json());
         for read in reads {
             match read {
                 Read::List { topic, done } => {
-                    let _ = done.send(list(&self.set, topic));
+                    let _ = done.send(list_of(&self.set, &topic));
                 }
                 Read::Key { topic, key, done } => {
                     let presence = presence::by_key(&self.set, &topic, key.as_key());
@@ -338,11 +334,16 @@ impl Shard {
                 }
                 Read::State { topic, state } => match self.resting.get_mut(&topic) {
                     Some(rest) if !rest.changes.is_empty() => rest.states.push(state),
-                    _ => state.inbox.send(Event::Push {
-                        channel: state.channel,
-                        event: state.event.into(),
-                        payload: Payload::Json(list(&self.set, topic)),
-                    }),
+                    _ => {
+                        let list = lists
+                            .entry(topic)
+                            .or_insert_with_key(|topic| Arc::new(list_of(&self.set, topic).into()));
+                        state.inbox.send(Event::State {
+                            channel: state.channel,
+                            event: state.event,
+                            list: Arc::clone(list),
+                        });
+                    }
                 },
             }
         }

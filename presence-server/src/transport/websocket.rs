@@ -176,6 +176,10 @@ impl Transport for Carrier {
 
     async fn feed(&mut self, frame: Frame) -> Result<(), Gone> {
         let bytes = frame.as_frame_ref().as_bytes();
+        if !self.out.is_empty() && self.out.capacity() < self.out.len() + bytes.len() {
+            // The second of what may be many.
+            self.out.reserve(GATHERED / 4);
+        }
         frame::put_header(&mut self.out, &frame);
         if bytes.len() < LARGE {
             self.out.extend_from_slice(bytes);

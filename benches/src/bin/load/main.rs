@@ -31,6 +31,10 @@ struct Arguments {
     idle: usize,
 }
 
+/// As in the server's own program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Load {
     /// 400 broadcasts at once to 500 sockets.
