@@ -96,6 +96,8 @@ impl Drop for OpenSocket {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -107,7 +109,8 @@ mod tests {
     }
 
     fn is_told_to_drain(inbox: &Inbox) -> bool {
-        match inbox.take().now_or_never() {
+        let taken = poll_fn(|context| inbox.poll_take(context)).now_or_never();
+        match taken {
             Some(Ok(events)) => events.iter().any(|event| matches!(event, Event::Drain)),
             _ => false,
         }

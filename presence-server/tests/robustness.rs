@@ -431,7 +431,7 @@ async fn a_client_that_never_reads_is_given_up_and_the_others_get_everything() {
 #[tokio::test]
 async fn a_client_that_sends_no_request_is_dropped() {
     let config = Config {
-        head_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_millis(300),
         ..Config::default()
     };
     let server = Server::start(config).await;

@@ -43,7 +43,8 @@ async fn serve() -> io::Result<()> {
         let _ = io::stdin().read(&mut [0]);
         std::process::exit(0)
     });
-    presence_server::serve::serve(&node, listener, router).await
+    presence_server::serve::serve(&node, listener, router).await;
+    Ok(())
 }
 
 /// Takes connections, then writes [`FRAME`] to all but the first each time that the first says so.
