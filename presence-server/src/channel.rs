@@ -351,22 +351,28 @@ impl Drop for Delivered {
 const INFOS: usize = 32;
 
 /// Runs one channel from its join to its end.
-pub(crate) async fn run<C: Channel>(
+///
+/// This and `serve` are no `async fn`s: those would keep what they are given twice, for every channel.
+pub(crate) fn run<C: Channel>(
     place: Place,
     user: Arc<C::User>,
     params: Payload<'static>,
     inputs: inputs::UnboundedReceiver<Input>,
-) {
-    // Dropped last, whatever happens, and so after the socket was told.
+) -> impl Future<Output = ()> + Send {
     let presences = Presences {
         node: place.node.clone(),
         pid: place.pid,
     };
     let (inbox, channel) = (Arc::clone(&place.inbox), place.channel);
     let run = AssertUnwindSafe(serve::<C>(place, user, params, inputs)).catch_unwind();
-    let how = run.await.unwrap_or(End::Crashed);
-    inbox.send(Event::Ended { channel, how });
-    drop(presences);
+    let run = Box::pin(run);
+    async move {
+        // Dropped last, whatever happens, and so after the socket was told.
+        let presences = presences;
+        let how = run.await.unwrap_or(End::Crashed);
+        inbox.send(Event::Ended { channel, how });
+        drop(presences);
+    }
 }
 
 /// Drops the presences of a channel with it.
@@ -383,12 +389,12 @@ impl Drop for Presences {
     }
 }
 
-async fn serve<C: Channel>(
+fn serve<C: Channel>(
     place: Place,
     user: Arc<C::User>,
     params: Payload<'static>,
     mut inputs: inputs::UnboundedReceiver<Input>,
-) -> End {
+) -> impl Future<Output = End> + Send {
     let mut socket = Socket {
         place,
         user,
@@ -399,75 +405,76 @@ async fn serve<C: Channel>(
     };
     let topic = Arc::clone(&socket.place.topic);
     let channel = socket.place.channel;
-    // What a handler needs while it runs is not held by a channel that waits.
-    let joined = Box::pin(C::join(&topic, params, &mut socket)).await;
-    let (mut state, response) = match joined {
-        Ok(Joined {
-            channel: state,
-            response,
-        }) => (state, response),
-        Err(JoinError::Refused(response)) => {
-            socket
-                .place
-                .inbox
-                .send(Event::Refused { channel, response });
-            return End::Stopped;
-        }
-        Err(JoinError::Failed(failure)) => {
-            tracing::warn!(%topic, %failure, "join crashed");
-            return End::Crashed;
-        }
-    };
-    // Before the answer, so that no broadcast after it is missed; one before it is not for this client.
-    let subscriber = Subscriber {
-        inbox: Arc::clone(&socket.place.inbox),
-        channel,
-        serializer: socket.place.serializer,
-    };
-    let _subscription = socket.node().subscriptions().subscribe(&topic, subscriber);
-    socket.place.inbox.send(Event::Joined { channel, response });
-    for event in socket.early.take().into_iter().flatten() {
-        socket.place.inbox.send(event);
-    }
-    loop {
-        let next = if let Some(info) = socket.infos.pop_front() {
-            Box::pin(state.handle_info(info, &mut socket)).await
-        } else {
-            tokio::select! {
-                biased;
-                Some(info) = Infos::next(&mut socket.others) => Box::pin(state.handle_info(info, &mut socket)).await,
-                input = inputs.next() => match input {
-                    Some(Input::Message { reply_to, event, payload, delivered }) => {
-                        drop(delivered);
-                        socket.reply_to = Some(reply_to);
-                        Box::pin(state.handle_in(&event, payload, &mut socket)).await
-                    }
-                    Some(Input::Leave) => return End::Left,
-                    // The socket is gone.
-                    None => return End::Stopped,
-                },
+    async move {
+        // What a handler needs while it runs is not held by a channel that waits.
+        let (mut state, response) = match Box::pin(C::join(&topic, params, &mut socket)).await {
+            Ok(Joined {
+                channel: state,
+                response,
+            }) => (state, response),
+            Err(JoinError::Refused(response)) => {
+                socket
+                    .place
+                    .inbox
+                    .send(Event::Refused { channel, response });
+                return End::Stopped;
             }
-        };
-        let reply_to = socket.reply_to.take();
-        let (reply, stop) = match next {
-            Ok(Next::NoReply) => (None, false),
-            Ok(Next::Stop) => (None, true),
-            Ok(Next::Reply(status, response)) => (Some((status, response)), false),
-            Ok(Next::ReplyAndStop(status, response)) => (Some((status, response)), true),
-            Err(failure) => {
-                tracing::warn!(%topic, %failure, "channel crashed");
+            Err(JoinError::Failed(failure)) => {
+                tracing::warn!(%topic, %failure, "join crashed");
                 return End::Crashed;
             }
         };
-        if let (Some(to), Some((status, response))) = (reply_to, reply) {
-            socket.tell(Event::Reply(Box::new(Reply {
-                to,
-                status,
-                response,
-            })));
+        // Before the answer, so that no broadcast after it is missed; one before it is not for this client.
+        let subscriber = Subscriber {
+            inbox: Arc::clone(&socket.place.inbox),
+            channel,
+            serializer: socket.place.serializer,
+        };
+        let _subscription = socket.node().subscriptions().subscribe(&topic, subscriber);
+        socket.place.inbox.send(Event::Joined { channel, response });
+        for event in socket.early.take().into_iter().flatten() {
+            socket.place.inbox.send(event);
         }
-        if stop {
-            return End::Stopped;
+        loop {
+            let next = if let Some(info) = socket.infos.pop_front() {
+                Box::pin(state.handle_info(info, &mut socket)).await
+            } else {
+                tokio::select! {
+                    biased;
+                    Some(info) = Infos::next(&mut socket.others) => Box::pin(state.handle_info(info, &mut socket)).await,
+                    input = inputs.next() => match input {
+                        Some(Input::Message { reply_to, event, payload, delivered }) => {
+                            drop(delivered);
+                            socket.reply_to = Some(reply_to);
+                            Box::pin(state.handle_in(&event, payload, &mut socket)).await
+                        }
+                        Some(Input::Leave) => return End::Left,
+                        // The socket is gone.
+                        None => return End::Stopped,
+                    },
+                }
+            };
+            let reply_to = socket.reply_to.take();
+            let (reply, stop) = match next {
+                Ok(Next::NoReply) => (None, false),
+                Ok(Next::Stop) => (None, true),
+                Ok(Next::Reply(status, response)) => (Some((status, response)), false),
+                Ok(Next::ReplyAndStop(status, response)) => (Some((status, response)), true),
+                Err(failure) => {
+                    tracing::warn!(%topic, %failure, "channel crashed");
+                    return End::Crashed;
+                }
+            };
+            if let (Some(to), Some((status, response))) = (reply_to, reply) {
+                socket.tell(Event::Reply(Box::new(Reply {
+                    to,
+                    status,
+                    response,
+                })));
+            }
+            if stop {
+                return End::Stopped;
+            }
         }
     }
 }

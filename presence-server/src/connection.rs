@@ -144,25 +144,29 @@ impl<U: Send + Sync + 'static> Connection<U> {
     }
 
     /// Serves the socket until it is closed.
-    pub(crate) async fn run<T: Transport>(mut self, mut transport: T) {
-        if let Some(id) = &self.id {
-            let subscriptions = self.node.subscriptions();
-            subscriptions.add_socket(Arc::clone(id), Arc::clone(&self.inbox));
-        }
-        let end = self.serve(&mut transport).await;
-        self.machine.handle_closed();
-        // Nobody is there to be told.
-        while let Some(output) = self.machine.poll_output() {
-            self.act(output).await;
-        }
-        if let Some(id) = &self.id {
-            self.node.subscriptions().remove_socket(id, &self.inbox);
-        }
-        self.inbox.close();
-        drop(self);
-        // Last, since a client may take its time, and its presences should not.
-        if let End::Close(code) = end {
-            transport.close(code).await;
+    ///
+    /// No `async fn`: that would keep what it is given twice, for every socket.
+    pub(crate) fn run<T: Transport>(mut self, mut transport: T) -> impl Future<Output = ()> + Send {
+        async move {
+            if let Some(id) = &self.id {
+                let subscriptions = self.node.subscriptions();
+                subscriptions.add_socket(Arc::clone(id), Arc::clone(&self.inbox));
+            }
+            let end = self.serve(&mut transport).await;
+            self.machine.handle_closed();
+            // Nobody is there to be told.
+            while let Some(output) = self.machine.poll_output() {
+                self.act(output).await;
+            }
+            if let Some(id) = &self.id {
+                self.node.subscriptions().remove_socket(id, &self.inbox);
+            }
+            self.inbox.close();
+            drop(self);
+            // Last, since a client may take its time, and its presences should not.
+            if let End::Close(code) = end {
+                transport.close(code).await;
+            }
         }
     }
 
@@ -448,7 +452,8 @@ impl<U: Send + Sync + 'static> Connection<U> {
                     let task = self.channels.remove(at);
                     task.task.abort();
                     if reason == StopReason::DuplicateJoin {
-                        self.until_gone(task).await;
+                        // Boxed, since it is rare, and every socket would have room for it.
+                        Box::pin(self.until_gone(task)).await;
                     }
                 }
             }

@@ -61,7 +61,10 @@ pub(super) async fn handle<U: Send + Sync + 'static>(
     let (answer, upgrade) = handshake.accept();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => connection.run(Carrier::new(upgraded, max_bytes)).await,
+            // In a task of its own, which is no larger than it must be.
+            Ok(upgraded) => {
+                tokio::spawn(connection.run(Carrier::new(upgraded, max_bytes)));
+            }
             Err(error) => tracing::info!(%error, "a client was gone before it was a WebSocket"),
         }
     });

@@ -201,6 +201,8 @@ async fn idle(sockets: usize, rooms: usize) -> Result<bool> {
     let empty = server.memory(Memory::Now)?;
 
     let mut clients = open(&server, sockets).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let connected = server.memory(Memory::Now)?;
     let joins = clients.iter_mut().enumerate().map(async |(at, client)| {
         let topic = format!("room:{}", at % rooms + 1);
         client.send([&*join_room(&topic, at)]).await?;
@@ -216,6 +218,8 @@ async fn idle(sockets: usize, rooms: usize) -> Result<bool> {
     };
     let what = format!("{sockets} idle sockets with a presence each in {rooms}, memory of one");
     let is_met = print(&what, each(Memory::Now)?, "KiB", Some(10.0));
+    let before = (connected - empty) as f64 / sockets as f64;
+    print("  before they join", before, "KiB", None);
     print("  at the peak", each(Memory::Peak)?, "KiB", None);
     Ok(is_met)
 }

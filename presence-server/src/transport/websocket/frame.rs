@@ -60,7 +60,7 @@ const PONG: u8 = 0xA;
 
 /// What a buffer keeps when it is empty. Most frames of a quiet client fit; more would be held by
 /// every idle socket.
-const KEPT_BYTES: usize = 256;
+const KEPT_BYTES: usize = 128;
 
 /// Takes frames out of the bytes of a client.
 #[derive(Debug)]
