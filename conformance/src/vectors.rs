@@ -84,9 +84,6 @@ fn replay_as(kind: Kind, value: &serde_json::Value) -> Result<Verdict, Unreadabl
 }
 
 fn is_transcript(transcript: Transcript) -> Unreadable {
-    let command = transcript.command();
-    Unreadable::new(
-        "",
-        format_args!("a {transcript}, which `{command}` will replay (still to come)"),
-    )
+    let replayed_by = transcript.replayed_by();
+    Unreadable::new("", format_args!("a {transcript}, which {replayed_by}"))
 }

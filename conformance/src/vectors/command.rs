@@ -156,10 +156,8 @@ impl Folder {
         let mut reason = "holds no tracker history, client series or token cases".to_owned();
         for (transcript, count) in &self.transcripts {
             let transcripts = counted(*count, &transcript.to_string());
-            let command = transcript.command();
-            reason.push_str(&format!(
-                ", but {transcripts}, which `{command}` will replay (still to come)"
-            ));
+            let replayed_by = transcript.replayed_by();
+            reason.push_str(&format!(", but {transcripts}, which {replayed_by}"));
         }
         Unreadable::new("", reason)
     }

@@ -45,12 +45,12 @@ pub enum Transcript {
 }
 
 impl Transcript {
-    /// The command that replays it.
+    /// What replays it, in words.
     #[must_use]
-    pub fn command(self) -> &'static str {
+    pub fn replayed_by(self) -> &'static str {
         match self {
-            Self::Wire => "conformance replay",
-            Self::Cluster => "conformance cluster",
+            Self::Wire => "`conformance replay` replays",
+            Self::Cluster => "`conformance cluster` will replay (still to come)",
         }
     }
 }

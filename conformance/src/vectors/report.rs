@@ -107,9 +107,9 @@ impl Report {
             for (skipped, &count) in &self.skipped {
                 let what = match skipped {
                     Skipped::Transcript(transcript) => format!(
-                        "{}, which `{}` will replay (still to come)",
+                        "{}, which {}",
                         counted(count, &transcript.to_string()),
-                        transcript.command()
+                        transcript.replayed_by()
                     ),
                     Skipped::Other => format!("{} without JSON", counted(count, "file")),
                 };
