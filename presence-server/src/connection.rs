@@ -9,7 +9,7 @@ use std::task::Poll;
 use futures_channel::mpsc;
 use presence_core::channel::{ChannelId, Output, Socket as Machine, StopReason};
 use presence_core::entry::Pid;
-use presence_core::wire::{EncodeError, Frame, Serializer};
+use presence_core::wire::{Enclosure, EncodeError, Frame, Json, Serializer};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
@@ -40,6 +40,16 @@ pub(crate) trait Transport: Send {
 
     /// Takes a frame to be sent with the next flush, or before it where there are many.
     fn feed(&mut self, frame: Frame) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// As [`feed`](Self::feed), with a payload that other sockets send as well.
+    fn feed_shared(
+        &mut self,
+        around: Enclosure,
+        payload: Arc<Json<'static>>,
+    ) -> impl Future<Output = Result<(), Gone>> + Send {
+        let Enclosure { before, after } = around;
+        self.feed(Frame::Text((before + payload.as_str() + &after).into()))
+    }
 
     /// Sends all that was fed.
     fn flush(&mut self) -> impl Future<Output = Result<(), Gone>> + Send;
@@ -144,8 +154,10 @@ impl<U: Send + Sync + 'static> Connection<U> {
     }
 
     /// Serves the socket until it is closed.
-    ///
-    /// No `async fn`: that would keep what it is given twice, for every socket.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn would keep what it is given twice, for every socket"
+    )]
     pub(crate) fn run<T: Transport>(mut self, mut transport: T) -> impl Future<Output = ()> + Send {
         async move {
             if let Some(id) = &self.id {
@@ -255,6 +267,19 @@ impl<U: Send + Sync + 'static> Connection<U> {
         transport: &mut T,
     ) -> Result<(), End> {
         for event in events {
+            if let Event::State {
+                channel,
+                event,
+                list,
+            } = event
+            {
+                // All before it was drained.
+                if let Some(around) = self.machine.enclose_push(channel, event) {
+                    let fed = transport.feed_shared(around, list);
+                    self.unless_overflowed(fed).await?;
+                }
+                continue;
+            }
             self.handle(event);
             self.drain(transport).await?;
         }
@@ -355,11 +380,6 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 event,
                 payload,
             } => (channel, self.machine.handle_push(channel, &event, &payload)),
-            Event::State {
-                channel,
-                event,
-                list,
-            } => (channel, self.machine.handle_push(channel, event, &list)),
             Event::Ended { channel, how } => {
                 match how {
                     ChannelEnd::Left => self.machine.handle_left(channel),
@@ -368,7 +388,8 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 }
                 return;
             }
-            Event::Drained => return,
+            // Handled before, since it is sent and not encoded.
+            Event::State { .. } | Event::Drained => return,
             Event::Disconnect => return self.machine.handle_disconnect(),
             Event::Drain => return self.machine.handle_drain(),
         };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use presence_core::channel::{ChannelId, ReplyTo};
-use presence_core::wire::{Frame, Payload, Status};
+use presence_core::wire::{Frame, Json, Payload, Status};
 
 /// Something that the socket's task must do.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) enum Event {
     State {
         channel: ChannelId,
         event: &'static str,
-        list: Arc<Payload<'static>>,
+        list: Arc<Json<'static>>,
     },
     /// A channel ended.
     Ended { channel: ChannelId, how: End },
@@ -81,7 +81,7 @@ impl Event {
                     payload: pushed,
                     ..
                 } => event.len() + payload(pushed),
-                Self::State { list, .. } => payload(list),
+                Self::State { list, .. } => list.as_str().len(),
                 Self::Ended { .. } | Self::Drained | Self::Disconnect | Self::Drain => 0,
             }
     }

@@ -18,7 +18,7 @@ use presence_core::clock::ReplicaId;
 use presence_core::entry::{Left, Pid};
 use presence_core::presence::{self, DIFF_EVENT, KeyBuf, Meta, PhxRef, Presences, TopicDiff};
 use presence_core::set::{JoinError, Limits, Set, UpdateError};
-use presence_core::wire::{Json, Payload};
+use presence_core::wire::Json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -321,7 +321,7 @@ impl Shard {
     }
 
     fn answer(&mut self, reads: Vec<Read>) {
-        let mut lists: BTreeMap<Arc<str>, Arc<Payload<'static>>> = BTreeMap::new();
+        let mut lists: BTreeMap<Arc<str>, Arc<Json<'static>>> = BTreeMap::new();
         let list_of = |set: &Set, topic: &str| json(&Presences::group(set.list(topic)).to_json());
         for read in reads {
             match read {
@@ -337,7 +337,7 @@ impl Shard {
                     _ => {
                         let list = lists
                             .entry(topic)
-                            .or_insert_with_key(|topic| Arc::new(list_of(&self.set, topic).into()));
+                            .or_insert_with_key(|topic| Arc::new(list_of(&self.set, topic)));
                         state.inbox.send(Event::State {
                             channel: state.channel,
                             event: state.event,

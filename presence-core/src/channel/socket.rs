@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::wire::{
-    DecodeError, EncodeError, Frame, Json, Message, Payload, Ref, Reply, Serializer, Status, event,
+    DecodeError, Enclosure, EncodeError, Frame, Json, Message, Payload, Ref, Reply, Serializer,
+    Status, event,
 };
 
 use super::held::Held;
@@ -272,6 +273,22 @@ impl Socket {
         })?;
         self.outputs.push_back(Output::Send(frame));
         Ok(())
+    }
+
+    /// The text around a payload that the channel pushes and that many sockets share, for the runtime
+    /// to send at once; `None` if the channel has ended or its join is still under way.
+    ///
+    /// It changes nothing and is no output: ask when all outputs were polled, or the frame overtakes
+    /// them.
+    pub fn enclose_push(&self, channel: ChannelId, event: &str) -> Option<Enclosure> {
+        let channel = self.active(channel)?;
+        Some(self.serializer.enclose_push(&Message {
+            join_ref: channel.own_ref.clone(),
+            msg_ref: Ref::NULL,
+            topic: (&*channel.topic).into(),
+            event: event.into(),
+            payload: Payload::EMPTY,
+        }))
     }
 
     /// A broadcast for the channel, encoded once for all sockets of this serializer.

@@ -126,6 +126,20 @@ impl Serializer {
         }
     }
 
+    /// The text of a push around a payload that many sockets share, so that a large one is not copied
+    /// for each of them.
+    ///
+    /// The frame is `before`, the text of the payload and `after`, as
+    /// [`encode_push`](Self::encode_push) writes it; the payload of the message does not count. In
+    /// 2.0.0 the shared payload must be an object.
+    pub fn enclose_push(self, message: &Message<'_>) -> Enclosure {
+        let (before, after) = match self {
+            Self::V1 => v1::enclose_push(message),
+            Self::V2 => v2::enclose_push(message),
+        };
+        Enclosure { before, after }
+    }
+
     /// Encodes the answer to one message of one client.
     ///
     /// # Errors
@@ -160,6 +174,15 @@ impl Serializer {
             (Self::V2, Payload::Binary(data)) => binary::encode_broadcast(topic, event, data),
         }
     }
+}
+
+/// The text around a payload, see [`Serializer::enclose_push`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enclosure {
+    /// What comes before the payload.
+    pub before: String,
+    /// What comes after it.
+    pub after: String,
 }
 
 /// One WebSocket data frame, or one message of a long poll: ready to send, cheap to clone.
@@ -259,6 +282,24 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shared_payload_makes_the_same_frame() {
+        let payload = Json::parse(r#"{"a":"]}"}"#).unwrap();
+        let message = Message {
+            join_ref: Ref::from("7"),
+            msg_ref: Ref::NULL,
+            topic: "to\"pic".into(),
+            event: "\"payload\":,".into(),
+            payload: Payload::Json(payload.clone()),
+        };
+        for serializer in [Serializer::V1, Serializer::V2] {
+            let Enclosure { before, after } = serializer.enclose_push(&message);
+            let text = before + payload.as_str() + &after;
+            let frame = serializer.encode_push(&message).unwrap();
+            assert_eq!(frame, Frame::Text(text.into()));
+        }
+    }
 
     #[test]
     fn a_frame_may_be_as_large_as_the_limit_and_no_larger() {

@@ -75,6 +75,13 @@ pub(super) fn encode_broadcast(topic: &str, event: &str, payload: &Json<'_>) -> 
     object(topic, event, None, &Ref::NULL, &["", payload.as_str(), ""])
 }
 
+pub(super) fn enclose_push(message: &Message<'_>) -> (String, String) {
+    let before = open_object(&message.event, None, 0);
+    let mut after = String::new();
+    close_object(&mut after, &message.msg_ref, &message.topic);
+    (before, after)
+}
+
 /// The payload comes as three texts to write one after the other.
 fn object(
     topic: &str,
@@ -84,8 +91,16 @@ fn object(
     payload: &[&str; 3],
 ) -> Frame {
     let payload_len: usize = payload.iter().map(|part| part.len()).sum();
-    let refs_len = msg_ref.len() + join_ref.map_or(0, Ref::len);
-    let mut out = String::with_capacity(payload_len + refs_len + topic.len() + event.len() + 64);
+    let mut out = open_object(event, join_ref, payload_len + msg_ref.len() + topic.len());
+    payload.iter().for_each(|part| out.push_str(part));
+    close_object(&mut out, msg_ref, topic);
+    Frame::Text(out.into())
+}
+
+/// What comes before the payload, with room for so much more.
+fn open_object(event: &str, join_ref: Option<&Ref<'_>>, more: usize) -> String {
+    let join_ref_len = join_ref.map_or(0, Ref::len);
+    let mut out = String::with_capacity(more + join_ref_len + event.len() + 64);
     out.push_str(r#"{"event":"#);
     write_string(&mut out, event);
     if let Some(join_ref) = join_ref {
@@ -93,13 +108,15 @@ fn object(
         join_ref.write(&mut out);
     }
     out.push_str(r#","payload":"#);
-    payload.iter().for_each(|part| out.push_str(part));
+    out
+}
+
+fn close_object(out: &mut String, msg_ref: &Ref<'_>, topic: &str) {
     out.push_str(r#","ref":"#);
-    msg_ref.write(&mut out);
+    msg_ref.write(out);
     out.push_str(r#","topic":"#);
-    write_string(&mut out, topic);
+    write_string(out, topic);
     out.push('}');
-    Frame::Text(out.into())
 }
 
 #[cfg(test)]

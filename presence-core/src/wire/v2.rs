@@ -68,16 +68,30 @@ pub(super) fn encode_broadcast(topic: &str, event: &str, payload: &Json<'_>) -> 
     )
 }
 
+pub(super) fn enclose_push(message: &Message<'_>) -> (String, String) {
+    let refs = (&message.join_ref, &message.msg_ref);
+    let before = open_array(refs, &message.topic, &message.event, 0);
+    (before, "]".into())
+}
+
 /// The payload comes as three texts to write one after the other.
-fn array(
+fn array(refs: (&Ref<'_>, &Ref<'_>), topic: &str, event: &str, payload: &[&str; 3]) -> Frame {
+    let payload_len: usize = payload.iter().map(|part| part.len()).sum();
+    let mut out = open_array(refs, topic, event, payload_len);
+    payload.iter().for_each(|part| out.push_str(part));
+    out.push(']');
+    Frame::Text(out.into())
+}
+
+/// What comes before the payload, with room for so much more.
+fn open_array(
     (join_ref, msg_ref): (&Ref<'_>, &Ref<'_>),
     topic: &str,
     event: &str,
-    payload: &[&str; 3],
-) -> Frame {
-    let payload_len: usize = payload.iter().map(|part| part.len()).sum();
+    more: usize,
+) -> String {
     let fields_len = join_ref.len() + msg_ref.len() + topic.len() + event.len();
-    let mut out = String::with_capacity(payload_len + fields_len + 24);
+    let mut out = String::with_capacity(more + fields_len + 24);
     out.push('[');
     join_ref.write(&mut out);
     out.push(',');
@@ -87,9 +101,7 @@ fn array(
     out.push(',');
     write_string(&mut out, event);
     out.push(',');
-    payload.iter().for_each(|part| out.push_str(part));
-    out.push(']');
-    Frame::Text(out.into())
+    out
 }
 
 #[cfg(test)]

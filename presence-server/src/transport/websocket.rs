@@ -20,7 +20,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use presence_core::wire::Frame;
+use presence_core::wire::{Enclosure, Frame, Json};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
 use self::frame::{Decoder, Incoming};
@@ -144,6 +144,30 @@ impl Carrier {
         Poll::Ready(Ok(()))
     }
 
+    /// Makes room for a frame that is gathered.
+    fn make_room(&mut self, len: usize) {
+        if !self.out.is_empty() && self.out.capacity() < self.out.len() + len {
+            // The second of what may be many.
+            self.out.reserve(GATHERED / 4);
+        }
+    }
+
+    async fn flush_if_much(&mut self) -> Result<(), Gone> {
+        if self.out.len() < GATHERED {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    /// Sends what was gathered, and then a part of a frame from where it is.
+    async fn write_large(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        self.is_torn = true;
+        self.flush().await?;
+        self.io.write_all(bytes).await.map_err(|_| Gone)?;
+        self.is_torn = false;
+        Ok(())
+    }
+
     /// Reads and drops what a client still sends, until it is gone.
     ///
     /// A connection that is closed while something is unread is reset, and the client may then lose
@@ -179,23 +203,33 @@ impl Transport for Carrier {
 
     async fn feed(&mut self, frame: Frame) -> Result<(), Gone> {
         let bytes = frame.as_frame_ref().as_bytes();
-        if !self.out.is_empty() && self.out.capacity() < self.out.len() + bytes.len() {
-            // The second of what may be many.
-            self.out.reserve(GATHERED / 4);
-        }
-        frame::put_header(&mut self.out, &frame);
+        self.make_room(bytes.len());
+        frame::put_header(&mut self.out, frame::Kind::of(&frame), bytes.len());
         if bytes.len() < LARGE {
             self.out.extend_from_slice(bytes);
-            if self.out.len() < GATHERED {
-                return Ok(());
-            }
-            return self.flush().await;
+            return self.flush_if_much().await;
         }
-        self.flush().await?;
-        self.is_torn = true;
-        self.io.write_all(bytes).await.map_err(|_| Gone)?;
-        self.is_torn = false;
-        Ok(())
+        self.write_large(bytes).await
+    }
+
+    async fn feed_shared(
+        &mut self,
+        around: Enclosure,
+        payload: Arc<Json<'static>>,
+    ) -> Result<(), Gone> {
+        let Enclosure { before, after } = around;
+        let bytes = payload.as_str().as_bytes();
+        let len = before.len() + bytes.len() + after.len();
+        self.make_room(len.min(LARGE));
+        frame::put_header(&mut self.out, frame::Kind::Text, len);
+        self.out.extend_from_slice(before.as_bytes());
+        if bytes.len() < LARGE {
+            self.out.extend_from_slice(bytes);
+        } else {
+            self.write_large(bytes).await?;
+        }
+        self.out.extend_from_slice(after.as_bytes());
+        self.flush_if_much().await
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {

@@ -277,11 +277,27 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Writes the header of a message's only frame.
-pub(super) fn put_header(out: &mut Vec<u8>, frame: &Frame) {
-    let (opcode, len) = match frame {
-        Frame::Text(text) => (TEXT, text.len()),
-        Frame::Binary(bytes) => (BINARY, bytes.len()),
+/// What a message is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Text,
+    Binary,
+}
+
+impl Kind {
+    pub(super) fn of(frame: &Frame) -> Self {
+        match frame {
+            Frame::Text(_) => Self::Text,
+            Frame::Binary(_) => Self::Binary,
+        }
+    }
+}
+
+/// Writes the header of a message's only frame, of `len` bytes.
+pub(super) fn put_header(out: &mut Vec<u8>, kind: Kind, len: usize) {
+    let opcode = match kind {
+        Kind::Text => TEXT,
+        Kind::Binary => BINARY,
     };
     out.push(0x80 | opcode);
     match (u8::try_from(len), u16::try_from(len)) {
@@ -369,7 +385,7 @@ mod tests {
                 "{len}"
             );
             let mut header = Vec::new();
-            put_header(&mut header, &sent);
+            put_header(&mut header, Kind::of(&sent), len);
             let masked = frame(0x82, &payload);
             // A server's header is that of a client without the mask and its bit.
             let mut expected = masked[..masked.len() - len - 4].to_vec();
