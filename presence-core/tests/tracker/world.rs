@@ -1,14 +1,20 @@
 //! A few trackers, a clock, and a network that delivers at once unless it is told otherwise.
+//!
+//! After each call of a tracker the world checks what must always hold: diffs are numbered without a
+//! gap and, folded, are the list; the tracker and its set know the same replicas; no answer tells the
+//! asker of itself, and nobody is asked about a replica that is down.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use presence_core::clock::ReplicaId;
-use presence_core::entry::{Key, Left, Pid};
+use presence_core::entry::{Entry, Key, Pid};
 use presence_core::presence::{Meta, PhxRef};
-use presence_core::tracker::{Config, Event, Refusal, To, Tracker};
-use presence_core::wire::cluster::{Body, Message};
+use presence_core::set;
+use presence_core::tracker::journal::{Header, Input, Outcome, Record};
+use presence_core::tracker::{Config, Event, Refusal, Stats, Status, To, Tracker, Transmit};
+use presence_core::wire::cluster::{self, Body, Message};
 
 /// One message on its way.
 #[derive(Clone, Debug)]
@@ -17,7 +23,7 @@ pub(crate) struct Sent {
     pub(crate) message: Message,
 }
 
-/// A diff as a listener sees it: the refs that joined and left, in order.
+/// A diff as a listener sees it: the keys and refs that joined and left, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) number: u64,
@@ -34,6 +40,10 @@ pub(crate) struct Node {
     pub(crate) refusals: Vec<Refusal>,
     /// The list of each topic as the diffs alone tell it: key and ref.
     pub(crate) folded: BTreeMap<String, BTreeSet<(String, String)>>,
+    /// What it began with, all that it was called with, and all that came out.
+    pub(crate) header: Header,
+    pub(crate) journal: Vec<Record>,
+    pub(crate) outputs: Vec<String>,
 }
 
 pub(crate) struct World {
@@ -42,6 +52,10 @@ pub(crate) struct World {
     pub(crate) nodes: BTreeMap<Arc<str>, Node>,
     /// Pairs between which nothing is delivered, in this direction.
     pub(crate) cut: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// What else gets lost.
+    pub(crate) lose: fn(&Sent) -> bool,
+    /// Nodes whose process is stopped: they hear nothing and their timers wait.
+    pub(crate) paused: BTreeSet<Arc<str>>,
     /// What was sent and not yet delivered.
     pub(crate) queue: VecDeque<Sent>,
     /// All that was delivered or lost.
@@ -53,12 +67,20 @@ pub(crate) fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
+pub(crate) fn id(name: &str, incarnation: u64) -> ReplicaId {
+    ReplicaId::new(name, incarnation)
+}
+
+/// Periods of one second: an idle node speaks every sixth, is down after ten and forgotten after sixty.
+pub(crate) fn config() -> Config {
+    let mut config = Config::with_periods(seconds(1.0), 5);
+    config.permdown_period = seconds(60.0);
+    config
+}
+
 impl World {
-    /// Periods of one second; an idle node speaks every sixth.
     pub(crate) fn new(names: &[&str]) -> Self {
-        let mut config = Config::with_periods(seconds(1.0), 5);
-        config.permdown_period = seconds(60.0);
-        Self::with(config, names)
+        Self::with(config(), names)
     }
 
     pub(crate) fn with(config: Config, names: &[&str]) -> Self {
@@ -67,6 +89,8 @@ impl World {
             config,
             nodes: BTreeMap::new(),
             cut: BTreeSet::new(),
+            lose: |_| false,
+            paused: BTreeSet::new(),
             queue: VecDeque::new(),
             sent: Vec::new(),
             next_pid: 0,
@@ -78,39 +102,119 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, name: &str, incarnation: u64) {
-        let replica = ReplicaId::new(name, incarnation);
-        let tracker =
-            Tracker::new(replica, self.config.clone(), 7, u64::MAX / 2, self.now).unwrap();
-        let node = Node {
-            tracker,
-            events: Vec::new(),
-            diffs: Vec::new(),
-            refusals: Vec::new(),
-            folded: BTreeMap::new(),
+        let header = Header {
+            replica: id(name, incarnation),
+            config: self.config.clone(),
+            hash_seed: 7,
+            random: u64::MAX / 2,
+            at: self.now,
         };
+        let node = Node::new(header);
         self.nodes.insert(name.into(), node);
     }
+
+    // Faults.
 
     pub(crate) fn crash(&mut self, name: &str) {
         self.nodes.remove(name);
     }
 
     pub(crate) fn cut(&mut self, a: &str, b: &str) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// What `a` sends no longer reaches `b`.
+    pub(crate) fn cut_one_way(&mut self, a: &str, b: &str) {
         self.cut.insert((a.into(), b.into()));
-        self.cut.insert((b.into(), a.into()));
     }
 
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
+        self.lose = |_| false;
     }
 
-    pub(crate) fn node(&mut self, name: &str) -> &mut Node {
-        self.nodes.get_mut(name).unwrap()
+    /// Stops the process of a node. What is sent to it waits.
+    pub(crate) fn pause(&mut self, name: &str) {
+        self.paused.insert(name.into());
     }
 
-    pub(crate) fn tracker(&mut self, name: &str) -> &mut Tracker {
-        &mut self.node(name).tracker
+    /// Lets a node go on: its timer, which is late, comes first, then what waits for it.
+    pub(crate) fn resume(&mut self, name: &str) {
+        self.paused.remove(name);
+        let now = self.now;
+        if self
+            .tracker(name)
+            .poll_timeout()
+            .is_some_and(|at| at <= now)
+        {
+            self.call(name, Input::Timeout);
+        }
     }
+
+    // Reading.
+
+    pub(crate) fn node(&self, name: &str) -> &Node {
+        &self.nodes[name]
+    }
+
+    pub(crate) fn tracker(&self, name: &str) -> &Tracker {
+        &self.nodes[name].tracker
+    }
+
+    pub(crate) fn stats(&self, name: &str) -> Stats {
+        self.tracker(name).stats()
+    }
+
+    /// What `name` takes the node `peer` for.
+    pub(crate) fn status(&self, name: &str, peer: &str) -> Option<Status> {
+        self.tracker(name).status(peer).map(|(_, status)| status)
+    }
+
+    /// Who is listed: the keys, one for each presence.
+    pub(crate) fn list(&self, name: &str, topic: &str) -> Vec<String> {
+        let set = self.tracker(name).set();
+        let mut keys: Vec<String> = set.list(topic).map(|e| e.key.as_str().into()).collect();
+        keys.sort();
+        keys
+    }
+
+    /// The refs under a key, ordered.
+    pub(crate) fn refs(&self, name: &str, topic: &str, key: &str) -> Vec<String> {
+        let entries = self.tracker(name).set().list_key(topic, Key::Text(key));
+        let mut refs: Vec<String> = entries.map(|e| PhxRef::of(&e).to_string()).collect();
+        refs.sort();
+        refs
+    }
+
+    /// The diffs of `name` after the first `mark`.
+    pub(crate) fn diffs_since(&self, name: &str, mark: usize) -> &[Told] {
+        &self.node(name).diffs[mark..]
+    }
+
+    /// The messages of `from` since `mark`, each as a word.
+    pub(crate) fn words(&self, from: &str, mark: usize) -> Vec<&'static str> {
+        let sent = self.sent[mark..].iter();
+        sent.filter(|sent| sent.message.from.name() == from)
+            .map(|sent| word(&sent.message.body))
+            .collect()
+    }
+
+    /// How many messages since `mark` are such a word, whoever sent them.
+    pub(crate) fn count(&self, what: &str, mark: usize) -> usize {
+        let sent = self.sent[mark..].iter();
+        sent.filter(|sent| word(&sent.message.body) == what).count()
+    }
+
+    /// The last message from one node to another that is such a word.
+    pub(crate) fn last(&self, from: &str, to: &str, what: &str) -> Sent {
+        let of = |sent: &&Sent| {
+            sent.message.from.name() == from && &*sent.to == to && word(&sent.message.body) == what
+        };
+        self.sent.iter().rev().find(of).unwrap().clone()
+    }
+
+    // Local calls.
 
     /// Tracks a new process.
     pub(crate) fn track(&mut self, name: &str, topic: &str, key: &str) -> Pid {
@@ -121,11 +225,28 @@ impl World {
     }
 
     pub(crate) fn track_pid(&mut self, name: &str, topic: &str, key: &str, pid: Pid) -> PhxRef {
-        let tracker = self.tracker(name);
-        let tracked = tracker.track(&topic.into(), pid, Key::Text(key), &Meta::empty());
-        let phx_ref = tracked.unwrap();
-        self.drain(name);
-        phx_ref
+        let input = Input::Track {
+            topic: topic.into(),
+            pid,
+            key: key.into(),
+            meta: Meta::empty(),
+        };
+        match self.call(name, input) {
+            Outcome::Tracked(tracked) => tracked.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tracks `count` processes under the keys `prefix0`, `prefix1`, …
+    pub(crate) fn track_many(
+        &mut self,
+        name: &str,
+        topic: &str,
+        prefix: &str,
+        count: usize,
+    ) -> Vec<Pid> {
+        let keys = (0..count).map(|n| format!("{prefix}{n}"));
+        keys.map(|key| self.track(name, topic, &key)).collect()
     }
 
     pub(crate) fn update(
@@ -136,75 +257,209 @@ impl World {
         pid: Pid,
         meta: &str,
     ) -> PhxRef {
-        let meta = Meta::parse(meta).unwrap();
-        let tracker = self.tracker(name);
-        let updated = tracker.update(topic, pid, Key::Text(key), &meta).unwrap();
-        self.drain(name);
-        updated
+        let input = Input::Update {
+            topic: topic.into(),
+            pid,
+            key: key.into(),
+            meta: Meta::parse(meta).unwrap(),
+        };
+        match self.call(name, input) {
+            Outcome::Updated(updated) => updated.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn untrack(&mut self, name: &str, topic: &str, key: &str, pid: Pid) -> bool {
+        let input = Input::Untrack {
+            topic: topic.into(),
+            pid,
+            key: key.into(),
+        };
+        self.call(name, input) == Outcome::Untracked(1)
     }
 
     pub(crate) fn untrack_pid(&mut self, name: &str, pid: Pid) -> usize {
-        let untracked = self.tracker(name).untrack_pid(pid);
-        self.drain(name);
-        untracked
+        match self.call(name, Input::UntrackPid { pid }) {
+            Outcome::Untracked(count) => count,
+            other => panic!("{other:?}"),
+        }
     }
 
-    /// Takes out all that a tracker has to say.
-    pub(crate) fn drain(&mut self, name: &str) {
-        let names: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
+    pub(crate) fn stop(&mut self, name: &str) {
+        self.call(name, Input::Stop);
+    }
+
+    /// Tells a node that the process of another is gone.
+    pub(crate) fn gone(&mut self, name: &str, peer: &str) {
+        self.call(name, Input::Gone { peer: peer.into() });
+    }
+
+    /// Tells a node that a connection to another was made.
+    pub(crate) fn connected(&mut self, name: &str, peer: &str) {
+        self.call(name, Input::Connected { peer: peer.into() });
+    }
+
+    /// Calls a tracker now, and sends what it has to say.
+    pub(crate) fn call(&mut self, name: &str, input: Input) -> Outcome {
+        let at = self.now;
         let node = self.nodes.get_mut(name).unwrap();
-        while let Some(transmit) = node.tracker.poll_transmit() {
-            let to: Vec<Arc<str>> = match transmit.to {
-                To::All => names.iter().filter(|to| &***to != name).cloned().collect(),
+        let (outcome, transmits) = node.call(Record { at, input });
+        self.send(name, transmits);
+        outcome
+    }
+
+    fn send(&mut self, from: &str, transmits: Vec<Transmit>) {
+        for Transmit { to, message } in transmits {
+            let to: Vec<Arc<str>> = match to {
+                To::All => self
+                    .nodes
+                    .keys()
+                    .filter(|to| &***to != from)
+                    .cloned()
+                    .collect(),
                 To::One(to) => vec![to],
             };
             for to in to {
-                let message = transmit.message.clone();
+                let message = message.clone();
                 self.queue.push_back(Sent { to, message });
             }
         }
-        let mut told = Vec::new();
-        while let Some(diff) = node.tracker.poll_diff() {
-            let of = |key: Key<'_>, phx_ref: PhxRef| (key.as_str().into(), phx_ref.to_string());
-            let left = diff.leaves.iter().map(Left::entry);
-            told.push(Told {
+    }
+
+    // The network and the time.
+
+    /// Delivers what was sent, and what that leads to.
+    pub(crate) fn deliver(&mut self) {
+        let mut waiting = VecDeque::new();
+        while let Some(sent) = self.queue.pop_front() {
+            if self.paused.contains(&sent.to) {
+                waiting.push_back(sent);
+                continue;
+            }
+            self.sent.push(sent.clone());
+            let from = sent.message.from.shared_name();
+            if !self.cut.contains(&(from, Arc::clone(&sent.to))) && !(self.lose)(&sent) {
+                self.give(&sent);
+            }
+        }
+        self.queue = waiting;
+    }
+
+    /// Gives a message to its receiver, whatever is cut; whether it was taken.
+    pub(crate) fn give(&mut self, sent: &Sent) -> bool {
+        if !self.nodes.contains_key(&sent.to) {
+            return false;
+        }
+        // As it comes over a wire.
+        let message = cluster::encode(&sent.message);
+        let message = cluster::decode(&message, &cluster::Limits::default()).unwrap();
+        let peer = message.from.shared_name();
+        self.call(&sent.to, Input::Message { peer, message }) == Outcome::Heard(Ok(()))
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.deliver();
+        loop {
+            let running = |(name, _): &(&Arc<str>, &Node)| !self.paused.contains(*name);
+            let next = self
+                .nodes
+                .iter()
+                .filter(running)
+                .filter_map(|(name, node)| {
+                    let at = node.tracker.poll_timeout()?;
+                    Some((at, Arc::clone(name)))
+                });
+            let Some((at, name)) = next.min().filter(|(at, _)| *at <= end) else {
+                break;
+            };
+            self.now = at.max(self.now);
+            self.call(&name, Input::Timeout);
+            self.deliver();
+        }
+        self.now = end;
+    }
+}
+
+impl Node {
+    pub(crate) fn new(header: Header) -> Self {
+        Self {
+            tracker: header.tracker().unwrap(),
+            events: Vec::new(),
+            diffs: Vec::new(),
+            refusals: Vec::new(),
+            folded: BTreeMap::new(),
+            header,
+            journal: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Makes a call, takes out all that it led to, and checks it.
+    pub(crate) fn call(&mut self, record: Record) -> (Outcome, Vec<Transmit>) {
+        self.journal.push(record.clone());
+        let outcome = record.input.apply(&mut self.tracker, record.at);
+        if let Outcome::Heard(Err(refusal)) = &outcome {
+            self.refusals.push(refusal.clone());
+        }
+        self.outputs.push(format!("{outcome:?}"));
+        let transmits = self.drain();
+        self.check();
+        (outcome, transmits)
+    }
+
+    /// Takes out all that the tracker has to say; what is to be sent.
+    pub(crate) fn drain(&mut self) -> Vec<Transmit> {
+        let mut transmits = Vec::new();
+        while let Some(transmit) = self.tracker.poll_transmit() {
+            let bytes = cluster::encode(&transmit.message);
+            self.outputs
+                .push(format!("to {:?}: {bytes:02x?}", transmit.to));
+            self.check_transfer(&transmit.to, &transmit.message.body);
+            transmits.push(transmit);
+        }
+        while let Some(diff) = self.tracker.poll_diff() {
+            self.outputs.push(format!("{diff:?}"));
+            let of = |e: &Entry<'_>| (e.key.as_str().to_owned(), PhxRef::of(e).to_string());
+            let told = Told {
                 number: diff.number,
                 topic: diff.topic.to_string(),
-                joins: diff
-                    .joins
-                    .iter()
-                    .map(|e| of(e.key, PhxRef::of(e)))
-                    .collect(),
-                leaves: left.map(|e| of(e.key, PhxRef::of(&e))).collect(),
-            });
-        }
-        for diff in told {
-            let last = node.diffs.last().map_or(0, |diff| diff.number);
-            assert_eq!(
-                diff.number,
-                last + 1,
-                "diffs are numbered one after the other"
+                joins: diff.joins.iter().map(of).collect(),
+                leaves: diff.leaves.iter().map(|left| of(&left.entry())).collect(),
+            };
+            let last = self.diffs.last().map_or(0, |diff| diff.number);
+            assert_eq!(told.number, last + 1, "diffs are numbered without a gap");
+            assert!(
+                !told.joins.is_empty() || !told.leaves.is_empty(),
+                "an empty diff"
             );
-            let list = node.folded.entry(diff.topic.clone()).or_default();
-            for leave in &diff.leaves {
+            let list = self.folded.entry(told.topic.clone()).or_default();
+            for leave in &told.leaves {
                 assert!(
                     list.remove(leave),
-                    "{name}: {leave:?} left and was not there: {diff:?}"
+                    "{leave:?} left and was not there: {told:?}"
                 );
             }
-            for join in &diff.joins {
-                assert!(
-                    list.insert(join.clone()),
-                    "{name}: {join:?} joined twice: {diff:?}"
-                );
+            for join in &told.joins {
+                assert!(list.insert(join.clone()), "{join:?} joined twice: {told:?}");
             }
-            node.diffs.push(diff);
+            self.diffs.push(told);
         }
-        while let Some(event) = node.tracker.poll_event() {
-            node.events.push(event);
+        while let Some(event) = self.tracker.poll_event() {
+            self.outputs.push(format!("{event:?}"));
+            self.events.push(event);
         }
-        for (topic, list) in &node.folded {
-            let listed = node.tracker.set().list(topic);
+        self.outputs
+            .push(format!("next at {:?}", self.tracker.poll_timeout()));
+        transmits
+    }
+
+    fn check(&self) {
+        let name = self.tracker.replica();
+        let set = self.tracker.set();
+        for (topic, list) in &self.folded {
+            let listed = set.list(topic);
             let listed: BTreeSet<_> = listed
                 .map(|e| (e.key.as_str().to_owned(), PhxRef::of(&e).to_string()))
                 .collect();
@@ -213,68 +468,55 @@ impl World {
                 "{name}: the diffs of {topic} are not its list"
             );
         }
+        assert!(set.topics().all(|topic| {
+            self.folded.contains_key(&**topic) || set.list(topic).next().is_none()
+        }));
+        let known: Vec<_> = self
+            .tracker
+            .replicas()
+            .map(|(replica, _)| replica)
+            .collect();
+        let own = self.tracker.replica();
+        let in_set: Vec<_> = set
+            .replicas()
+            .map(|(replica, _)| replica)
+            .filter(|id| *id != own)
+            .collect();
+        assert_eq!(
+            known, in_set,
+            "{name}: its set knows the replicas that it knows"
+        );
+        for (replica, status) in self.tracker.replicas() {
+            let listed = set.status(replica) == Some(set::Status::Up);
+            assert_eq!(
+                listed,
+                status == Status::Up,
+                "{name}: {replica} is {status:?}"
+            );
+        }
+        let last = self.diffs.last().map_or(0, |diff| diff.number);
+        assert_eq!(self.tracker.last_diff(), last);
     }
 
-    /// Delivers what was sent, and what that leads to.
-    pub(crate) fn deliver(&mut self) {
-        while let Some(sent) = self.queue.pop_front() {
-            self.sent.push(sent.clone());
-            let from = sent.message.from.shared_name();
-            if !self.cut.contains(&(from, Arc::clone(&sent.to))) {
-                self.give(&sent);
+    fn check_transfer(&self, to: &To, body: &Body) {
+        match (to, body) {
+            (To::One(asker), Body::TransferReply { delta, .. }) => {
+                let echo = delta
+                    .ranges()
+                    .find(|(replica, _)| replica.name() == &**asker);
+                assert_eq!(echo, None, "an answer tells {asker} of itself");
             }
+            (_, Body::TransferRequest { clocks, .. }) => {
+                for (replica, _) in clocks.iter() {
+                    let status = self.tracker.status(replica.name());
+                    let asked = status
+                        .is_some_and(|(known, status)| known == replica && status != Status::Down);
+                    assert!(asked, "asks about {replica}, which is {status:?}");
+                }
+            }
+            (To::All, Body::TransferReply { .. }) => panic!("an answer for everyone"),
+            _ => {}
         }
-    }
-
-    /// Gives a message to its receiver, whatever is cut.
-    pub(crate) fn give(&mut self, sent: &Sent) {
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(&sent.to) else {
-            return;
-        };
-        let message = sent.message.clone();
-        let peer = message.from.shared_name();
-        if let Err(refusal) = node.tracker.handle_message(&peer, message, now) {
-            node.refusals.push(refusal);
-        }
-        self.drain(&sent.to);
-    }
-
-    /// Lets time pass.
-    pub(crate) fn run(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        self.deliver();
-        loop {
-            let next = self.nodes.iter().filter_map(|(name, node)| {
-                let at = node.tracker.poll_timeout()?;
-                Some((at, Arc::clone(name)))
-            });
-            let Some((at, name)) = next.min().filter(|(at, _)| *at <= end) else {
-                break;
-            };
-            self.now = at.max(self.now);
-            let now = self.now;
-            self.tracker(&name).handle_timeout(now);
-            self.drain(&name);
-            self.deliver();
-        }
-        self.now = end;
-    }
-
-    /// Who is listed: the keys, one for each presence.
-    pub(crate) fn list(&mut self, name: &str, topic: &str) -> Vec<String> {
-        let set = self.tracker(name).set();
-        let mut keys: Vec<String> = set.list(topic).map(|e| e.key.as_str().into()).collect();
-        keys.sort();
-        keys
-    }
-
-    /// The messages of `from` since `mark`, each as a word.
-    pub(crate) fn words(&self, from: &str, mark: usize) -> Vec<&'static str> {
-        let sent = self.sent[mark..].iter();
-        sent.filter(|sent| sent.message.from.name() == from)
-            .map(|sent| word(&sent.message.body))
-            .collect()
     }
 }
 
