@@ -5,3 +5,5 @@ mod world;
 
 #[path = "tracker/heartbeats.rs"]
 mod heartbeats;
+#[path = "tracker/journal.rs"]
+mod journal;

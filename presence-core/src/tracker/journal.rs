@@ -2,7 +2,7 @@
 //!
 //! A tracker is deterministic: from the same [`Header`], the same [`Input`]s at the same times give the
 //! same outputs, byte for byte. So a journal of a node in the field is a test. It is JSON, a line for
-//! the header and a line for each [`Record`]; messages stand in it as base64 of the
+//! the header and a line for each [`Record`]; times stand in it as nanoseconds, messages as base64 of the
 //! [cluster codec](crate::wire::cluster).
 
 use std::fmt;
@@ -13,7 +13,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::config::micros;
 use super::{ChangeError, Config, ConfigError, Refusal, Tracker};
 use crate::clock::ReplicaId;
 use crate::entry::Pid;
@@ -32,8 +31,8 @@ pub struct Header {
     pub hash_seed: u64,
     /// The random number that staggered its first heartbeat.
     pub random: u64,
-    /// When it began (in JSON, in microseconds).
-    #[serde(with = "micros")]
+    /// When it began (in JSON, in nanoseconds).
+    #[serde(with = "nanos")]
     pub at: Duration,
 }
 
@@ -239,7 +238,7 @@ pub enum JournalError {
 
 #[derive(Serialize, Deserialize)]
 struct Line {
-    #[serde(with = "micros")]
+    #[serde(with = "nanos")]
     at: Duration,
     #[serde(flatten)]
     call: Call,
@@ -361,6 +360,26 @@ impl Call {
             Self::Timeout => Input::Timeout,
             Self::Stop => Input::Stop,
         })
+    }
+}
+
+/// A time as whole nanoseconds, since a time that is cut short may come before the timer that it woke.
+mod nanos {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        at: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        Ok(Duration::from_nanos(u64::deserialize(deserializer)?))
     }
 }
 
