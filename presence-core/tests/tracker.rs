@@ -7,3 +7,5 @@ mod world;
 mod heartbeats;
 #[path = "tracker/journal.rs"]
 mod journal;
+#[path = "tracker/transfers.rs"]
+mod transfers;

@@ -1,0 +1,487 @@
+//! Answers: asking for what is missing, and being told.
+
+use std::time::Duration;
+
+use presence_core::clock::Context;
+use presence_core::tracker::Status;
+use presence_core::tracker::journal::{Input, Outcome};
+use presence_core::wire::cluster::{Body, Message};
+
+use super::world::{Sent, World, config, id, seconds, word};
+
+/// Two nodes with ten values in a message, of which `a` holds 35 that `b` has not heard of: four parts,
+/// and one of what is gone.
+fn lagging() -> World {
+    let mut config = config();
+    config.chunk_values = 10;
+    let mut world = World::with(config, &["a", "b"]);
+    world.run(seconds(2.0));
+    world.cut("a", "b");
+    let pids = world.track_many("a", "t", "user", 36);
+    world.untrack_pid("a", pids[0]);
+    world.run(seconds(1.0));
+    world.heal();
+    world
+}
+
+fn part(sent: &Sent) -> Option<(u32, usize, bool)> {
+    match &sent.message.body {
+        Body::TransferReply {
+            part, delta, last, ..
+        } => Some((*part, delta.values().count(), *last)),
+        _ => None,
+    }
+}
+
+/// Guards against: two nodes that each held more than 50 entries before they first met and never
+/// agreed.
+#[test]
+fn two_nodes_with_many_entries_each_agree_when_they_first_meet() {
+    let mut world = World::new(&["a", "b"]);
+    world.cut("a", "b");
+    for name in ["a", "b"] {
+        let pids = world.track_many(name, "t", name, 80);
+        world.run(seconds(2.0));
+        for &pid in &pids[..20] {
+            world.untrack_pid(name, pid);
+        }
+        world.run(seconds(2.0));
+    }
+    world.run(seconds(4.0));
+    world.heal();
+    world.run(seconds(6.0));
+    assert_eq!(world.list("a", "t").len(), 120);
+    assert_eq!(world.list("a", "t"), world.list("b", "t"));
+    assert_eq!(world.count("request", 0), 2);
+}
+
+/// Guards against: seven nodes that start at once with 100 entries each and do not agree, since clouds
+/// are pruned and contexts are not; and an answer for everyone who starts.
+#[test]
+fn seven_nodes_that_start_at_once_agree_and_ask_each_pair_once_at_most() {
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let mut world = World::new(&names);
+    for name in names {
+        world.track_many(name, "t", name, 100);
+    }
+    // Each tells the others before they know it: what comes before a greeting is taken all the same.
+    world.run(seconds(4.0));
+    let all = world.list("a", "t");
+    assert_eq!(all.len(), 700);
+    for name in names {
+        assert_eq!(world.list(name, "t"), all, "at {name}");
+    }
+    assert_eq!(world.count("request", 0), 0);
+    // The same where nobody heard anybody's first word.
+    let mut world = World::new(&names);
+    for (n, a) in names.iter().enumerate() {
+        names[n + 1..].iter().for_each(|b| world.cut(a, b));
+    }
+    for name in names {
+        world.track_many(name, "t", name, 100);
+    }
+    world.run(seconds(4.0));
+    world.heal();
+    world.run(seconds(8.0));
+    for name in names {
+        assert_eq!(world.list(name, "t"), all, "at {name}");
+    }
+    assert_eq!(world.count("request", 0), 42);
+    assert_eq!(world.count("reply", 0), 42);
+    let mark = world.sent.len();
+    world.run(seconds(12.0));
+    assert_eq!(world.count("request", mark), 0);
+}
+
+/// Guards against: a request in each look, although the answer is under way.
+#[test]
+fn an_answer_is_waited_for_before_it_is_asked_for_again() {
+    let mut world = World::new(&["a", "b"]);
+    world.run(seconds(2.0));
+    world.cut_one_way("a", "b");
+    world.track("a", "t", "alice");
+    world.run(seconds(1.0));
+    world.heal();
+    world.lose = |sent| matches!(sent.message.body, Body::TransferReply { .. });
+    let mark = world.sent.len();
+    world.connected("a", "b");
+    // A look comes every two seconds, and an answer is waited for as long.
+    let mut asked = Vec::new();
+    for _ in 0..12 {
+        world.run(seconds(1.0));
+        asked.push(
+            world
+                .words("b", mark)
+                .iter()
+                .filter(|&&word| word == "request")
+                .count(),
+        );
+    }
+    assert_eq!(asked, [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]);
+    let ids: Vec<u64> = world.sent[mark..]
+        .iter()
+        .filter_map(|sent| match sent.message.body {
+            Body::TransferRequest { id, .. } => Some(id),
+            _ => None,
+        })
+        .collect();
+    // Four times again, then anew.
+    assert_eq!(ids, [1, 1, 1, 1, 1, 2]);
+    assert_eq!(world.stats("b").transfers_asked, 2);
+    world.heal();
+    world.run(seconds(4.0));
+    assert_eq!(world.list("b", "t"), ["alice"]);
+}
+
+#[test]
+fn an_answer_names_only_what_was_left_where_the_log_reaches_back() {
+    let mut config = config();
+    config.max_delta_sizes = vec![2];
+    for (leaves, incremental) in [(2, true), (3, false)] {
+        let mut world = World::with(config.clone(), &["a", "b"]);
+        let pids = world.track_many("a", "t", "user", 6);
+        world.run(seconds(2.0));
+        world.cut("a", "b");
+        for &pid in &pids[..leaves] {
+            world.untrack_pid("a", pid);
+        }
+        world.run(seconds(1.0));
+        world.heal();
+        world.connected("a", "b");
+        world.run(seconds(2.0));
+        assert_eq!(world.list("b", "t").len(), 6 - leaves);
+        let stats = world.stats("a");
+        assert_eq!(stats.transfers_incremental, u64::from(incremental));
+        assert_eq!(stats.transfers_full, u64::from(!incremental));
+        assert_eq!(world.stats("b").transfers_asked, 1);
+    }
+}
+
+/// Guards against: heartbeats that wait behind an answer of many parts, and queues that it floods.
+#[test]
+fn an_answer_goes_part_by_part_and_heartbeats_go_between() {
+    let mut world = lagging();
+    world.connected("a", "b");
+    world.deliver();
+    // What lies between a part and the next is not delivered at once here.
+    world.now = seconds(3.125);
+    world.call("b", Input::Timeout);
+    let request = world.queue.pop_back().unwrap();
+    assert_eq!(word(&request.message.body), "request");
+    world.give(&request);
+    let mut parts = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(world.queue.len(), 1, "one part at a time");
+        let sent = world.queue.pop_front().unwrap();
+        parts.push(part(&sent).unwrap());
+        // A heartbeat is told at once, whatever is left of the answer.
+        world.track("a", "other", "x");
+        world.now += seconds(1.0);
+        world.call("a", Input::Timeout);
+        let heartbeat = world.queue.pop_front().unwrap();
+        assert_eq!(word(&heartbeat.message.body), "delta");
+        assert!(world.queue.is_empty());
+        world.give(&heartbeat);
+        world.give(&sent);
+        let go_on = world.queue.pop_front().unwrap();
+        assert_eq!(word(&go_on.message.body), "continue");
+        world.give(&go_on);
+    }
+    assert_eq!(parts, [(1, 10, false), (2, 10, false), (3, 10, false)]);
+    world.deliver();
+    assert_eq!(world.list("b", "t").len(), 35);
+    assert_eq!(world.list("b", "other").len(), 3);
+    assert_eq!(
+        world.stats("a").chunks,
+        world.count("continue", 0) as u64 + 3
+    );
+    assert_eq!(world.stats("b").transfers_asked, 1);
+}
+
+/// Guards against: an answer of many parts that begins anew for each part that gets lost.
+#[test]
+fn a_part_that_gets_lost_is_asked_for_again_and_no_other() {
+    let mut world = lagging();
+    world.lose = |sent| part(sent).is_some_and(|(part, ..)| part == 2);
+    world.connected("a", "b");
+    world.run(seconds(1.0));
+    assert_eq!(world.list("b", "t").len(), 10);
+    world.heal();
+    world.run(seconds(2.0));
+    assert_eq!(world.list("b", "t").len(), 35);
+    let parts: Vec<_> = world
+        .sent
+        .iter()
+        .filter_map(part)
+        .map(|(part, ..)| part)
+        .collect();
+    assert_eq!(parts, [1, 2, 2, 3, 4, 5]);
+    assert_eq!(world.stats("b").transfers_asked, 1);
+    assert_eq!(world.stats("a").chunks, 5);
+}
+
+#[test]
+fn a_lost_word_to_go_on_is_said_again() {
+    let mut world = lagging();
+    world.lose = |sent| matches!(sent.message.body, Body::TransferContinue { .. });
+    world.connected("a", "b");
+    world.run(seconds(1.0));
+    world.heal();
+    world.run(seconds(2.0));
+    assert_eq!(world.list("b", "t").len(), 35);
+    let parts: Vec<_> = world
+        .sent
+        .iter()
+        .filter_map(part)
+        .map(|(part, ..)| part)
+        .collect();
+    assert_eq!(parts, [1, 2, 3, 4, 5]);
+}
+
+/// Guards against: a repeated part that is taken for the next, so that the one between is never sent.
+#[test]
+fn parts_and_words_that_come_twice_lead_to_nothing_more() {
+    let mut world = lagging();
+    world.connected("a", "b");
+    world.run(seconds(1.0));
+    assert_eq!(world.list("b", "t").len(), 35);
+    let again: Vec<Sent> = world
+        .sent
+        .iter()
+        .filter(|sent| part(sent).is_some())
+        .cloned()
+        .collect();
+    for sent in &again {
+        assert!(world.give(sent));
+        assert!(world.queue.is_empty(), "{sent:?}");
+    }
+    // Not what was given last, nor what comes after the end, nor of another answer.
+    for (id, part) in [(1, 1), (1, 4), (1, 6), (1, 7), (2, 5), (0, 5)] {
+        let go_on = go_on(id, part);
+        assert!(world.give(&go_on));
+        assert!(world.queue.is_empty(), "{id} {part}");
+    }
+    // The last may have got lost.
+    world.give(&go_on(1, 5));
+    assert_eq!(
+        world.queue.pop_front().as_ref().and_then(part),
+        Some((5, 0, true))
+    );
+    assert!(world.queue.is_empty());
+}
+
+fn go_on(id: u64, part: u32) -> Sent {
+    let body = Body::TransferContinue { id, part };
+    let from = self::id("b", 1);
+    Sent {
+        to: "a".into(),
+        message: Message { from, body },
+    }
+}
+
+/// Guards against: answers that are kept for ever for whoever asked and went away.
+#[test]
+fn an_answer_that_nobody_takes_is_dropped() {
+    // Four times the time for which an answer is waited for.
+    for (wait, kept) in [(8.0, true), (10.0, false)] {
+        let mut world = lagging();
+        world.lose = |sent| matches!(sent.message.body, Body::TransferContinue { .. });
+        world.connected("a", "b");
+        world.deliver();
+        world.now = seconds(3.125);
+        world.call("b", Input::Timeout);
+        world.deliver();
+        let mut now = world.now;
+        let end = now + seconds(wait);
+        while now < end {
+            now += seconds(1.0);
+            world.now = now;
+            world.call("a", Input::Timeout);
+        }
+        world.queue.clear();
+        world.give(&go_on(1, 2));
+        assert_eq!(world.queue.len(), usize::from(kept), "after {wait} s");
+    }
+}
+
+/// Guards against: transfers that echo the asker's own entries back to it, or tell what was not asked.
+#[test]
+fn an_answer_tells_what_was_asked_for_and_nothing_of_the_asker() {
+    let mut world = World::new(&["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        world.track(name, "t", name);
+    }
+    world.run(seconds(2.0));
+    let mut answer = |clocks: &[(&str, u64)]| {
+        let clocks = clocks
+            .iter()
+            .map(|&(name, seen)| (id(name, 1), seen))
+            .collect();
+        let body = Body::TransferRequest { id: 9, clocks };
+        let from = id("b", 1);
+        world.give(&Sent {
+            to: "a".into(),
+            message: Message { from, body },
+        });
+        match world.queue.pop_front().unwrap().message.body {
+            Body::TransferReply {
+                id,
+                part,
+                delta,
+                last,
+                ..
+            } => {
+                assert_eq!((id, part, last), (9, 1, true));
+                let keys = delta.values().map(|entry| entry.key.as_str().to_owned());
+                keys.collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(answer(&[("a", 0), ("b", 0), ("c", 0)]), ["a", "c"]);
+    assert_eq!(answer(&[("a", 0)]), ["a"]);
+    assert_eq!(answer(&[("c", 0), ("nobody", 0)]), ["c"]);
+    assert!(answer(&[("b", 0)]).is_empty());
+    assert!(answer(&[("a", 1)]).is_empty());
+    assert!(answer(&[]).is_empty());
+}
+
+/// Guards against: asking for what everyone tells of everyone, whenever one delta is a moment late.
+#[test]
+fn a_third_is_asked_only_where_the_owner_tells_nothing_for_a_whole_look() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.run(seconds(2.0));
+    world.cut_one_way("c", "a");
+    let mark = world.sent.len();
+    world.track("c", "t", "cleo");
+    world.run(seconds(1.0));
+    // b has told of it with its own next word.
+    world.track("b", "t", "bob");
+    world.run(seconds(1.0));
+    assert_eq!(world.list("a", "t"), ["bob"]);
+    // The look at 5.125 notes it, the next asks.
+    world.run(seconds(2.0));
+    assert_eq!(
+        world
+            .words("a", mark)
+            .iter()
+            .filter(|&&word| word == "request")
+            .count(),
+        0
+    );
+    world.run(seconds(2.0));
+    assert_eq!(world.list("a", "t"), ["bob", "cleo"]);
+    let request = world.last("a", "b", "request");
+    let Body::TransferRequest { clocks, .. } = request.message.body else {
+        unreachable!()
+    };
+    assert_eq!(clocks, Context::from_iter([(id("c", 1), 0)]));
+    assert_eq!(world.count("request", mark), 1);
+    assert_eq!(world.status("a", "c"), Some(Status::Up));
+}
+
+/// Guards against: of several who know more, asking each.
+#[test]
+fn of_several_who_know_more_of_a_third_the_one_who_knows_most_is_asked() {
+    let mut world = World::new(&["a", "b", "c", "d"]);
+    world.run(seconds(2.0));
+    world.cut_one_way("d", "a");
+    world.cut_one_way("d", "b");
+    world.track("d", "t", "dora");
+    world.run(seconds(1.0));
+    world.cut_one_way("d", "b");
+    let heard = |from: &str, counter| {
+        let clocks = Context::from_iter([(id(from, 1), 0), (id("d", 1), counter)]);
+        let delta = presence_core::delta::Delta::default();
+        let message = Message {
+            from: id(from, 1),
+            body: Body::Heartbeat { delta, clocks },
+        };
+        Sent {
+            to: "a".into(),
+            message,
+        }
+    };
+    let mark = world.sent.len();
+    for (from, counter) in [("b", 3), ("c", 5)] {
+        world.give(&heard(from, counter));
+    }
+    world.now += Duration::from_secs(2);
+    for _ in 0..4 {
+        world.call("a", Input::Timeout);
+        world.now += Duration::from_secs(1);
+    }
+    world.deliver();
+    let asked = world.sent[mark..]
+        .iter()
+        .filter(|sent| word(&sent.message.body) == "request");
+    assert_eq!(asked.map(|sent| &*sent.to).collect::<Vec<_>>(), ["c"]);
+}
+
+/// Guards against: a transfer for ever because of an answer that can't be merged yet or at all.
+#[test]
+fn an_answer_that_is_refused_ends() {
+    let mut world = lagging();
+    world.connected("a", "b");
+    world.deliver();
+    world.now = seconds(3.125);
+    world.call("b", Input::Timeout);
+    world.queue.clear();
+    // It claims a change of b that b never made.
+    let mut liar =
+        presence_core::set::Set::new(id("b", 1), presence_core::set::Limits::default(), 1);
+    liar.join(&"t".into(), presence_core::entry::Pid(1), "x".into(), "{}")
+        .unwrap();
+    let body = Body::TransferReply {
+        id: 1,
+        part: 1,
+        delta: liar.take_delta(),
+        clocks: Context::from_iter([(id("a", 1), 35)]),
+        last: false,
+    };
+    let sent = Sent {
+        to: "b".into(),
+        message: Message {
+            from: id("a", 1),
+            body,
+        },
+    };
+    assert!(!world.give(&sent));
+    assert!(world.queue.is_empty(), "it is not asked to go on");
+    assert_eq!(world.node("b").refusals.len(), 1);
+    // The next look asks anew.
+    world.run(seconds(3.0));
+    assert_eq!(world.list("b", "t").len(), 35);
+    assert_eq!(world.stats("b").transfers_asked, 2);
+}
+
+#[test]
+fn an_input_for_an_answer_that_was_never_asked_for_is_merged_and_nothing_more() {
+    let mut world = World::new(&["a", "b"]);
+    world.run(seconds(2.0));
+    let mut set =
+        presence_core::set::Set::new(id("a", 1), presence_core::set::Limits::default(), 1);
+    set.join(&"t".into(), presence_core::entry::Pid(1), "x".into(), "{}")
+        .unwrap();
+    let body = Body::TransferReply {
+        id: 7,
+        part: 1,
+        delta: set.take_delta(),
+        clocks: Context::from_iter([(id("a", 1), 1)]),
+        last: false,
+    };
+    let message = Message {
+        from: id("a", 1),
+        body,
+    };
+    let heard = world.call(
+        "b",
+        Input::Message {
+            peer: "a".into(),
+            message,
+        },
+    );
+    assert_eq!(heard, Outcome::Heard(Ok(())));
+    assert_eq!(world.list("b", "t"), ["x"]);
+    assert!(world.queue.is_empty());
+}
