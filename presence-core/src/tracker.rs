@@ -438,15 +438,16 @@ impl Tracker {
         let late = self.now - self.next_heartbeat;
         self.forgive(late);
         self.speak();
-        self.sample_in -= 1;
-        if self.sample_in == 0 {
-            self.sample_in = self.config.clock_sample_periods;
-            self.ask_for_missing();
-        }
         if late <= self.config.broadcast_period {
             self.detect_downs();
         } else {
             self.stats.suspected_itself += 1;
+        }
+        // Last, so that nobody is asked who has just been found down.
+        self.sample_in -= 1;
+        if self.sample_in == 0 {
+            self.sample_in = self.config.clock_sample_periods;
+            self.ask_for_missing();
         }
         self.drop_stalled_answers();
         self.next_heartbeat = self.now + self.config.broadcast_period;

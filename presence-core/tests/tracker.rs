@@ -7,5 +7,9 @@ mod world;
 mod heartbeats;
 #[path = "tracker/journal.rs"]
 mod journal;
+#[path = "tracker/liveness.rs"]
+mod liveness;
+#[path = "tracker/splits.rs"]
+mod splits;
 #[path = "tracker/transfers.rs"]
 mod transfers;
