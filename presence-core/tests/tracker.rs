@@ -3,13 +3,19 @@
 #[path = "tracker/world.rs"]
 mod world;
 
+#[path = "tracker/handover.rs"]
+mod handover;
 #[path = "tracker/heartbeats.rs"]
 mod heartbeats;
 #[path = "tracker/journal.rs"]
 mod journal;
 #[path = "tracker/liveness.rs"]
 mod liveness;
+#[path = "tracker/lives.rs"]
+mod lives;
 #[path = "tracker/splits.rs"]
 mod splits;
+#[path = "tracker/stopping.rs"]
+mod stopping;
 #[path = "tracker/transfers.rs"]
 mod transfers;

@@ -1,0 +1,79 @@
+//! Handing over: a presence of a node that stops goes as its key is tracked elsewhere.
+
+use presence_core::entry::{Key, Pid};
+use presence_core::set::{self, Set};
+use presence_core::tracker::Config;
+use presence_core::wire::cluster::{Body, Message};
+
+use super::world::{Sent, World, config, id, seconds};
+
+fn handovers() -> Config {
+    let mut config = config();
+    config.handover = true;
+    config
+}
+
+/// Guards against: a rolling deploy in which users are counted twice, or blink.
+#[test]
+fn a_presence_of_a_node_that_stops_goes_in_the_diff_in_which_its_key_joins_elsewhere() {
+    let mut world = World::with(handovers(), &["a", "b", "c"]);
+    world.track("b", "t", "bob");
+    world.track("b", "t", "bob");
+    world.track("b", "t", "bill");
+    world.run(seconds(2.0));
+    world.stop("b");
+    world.run(seconds(1.0));
+    let marks = ["a", "b", "c"].map(|name| world.node(name).diffs.len());
+    // One for one: the first of two, then the second, then none is left.
+    for listed in [2, 2, 3] {
+        world.track("a", "t", "bob");
+        world.run(seconds(1.0));
+        for name in ["a", "b", "c"] {
+            assert_eq!(world.refs(name, "t", "bob").len(), listed, "at {name}");
+            assert_eq!(world.refs(name, "t", "bob"), world.refs("a", "t", "bob"));
+            assert_eq!(world.list(name, "t").len(), listed + 1);
+        }
+    }
+    for (name, mark) in ["a", "b", "c"].iter().zip(marks) {
+        let diffs = world.diffs_since(name, mark).iter();
+        let counts: Vec<_> = diffs
+            .map(|told| (told.joins.len(), told.leaves.len()))
+            .collect();
+        assert_eq!(counts, [(1, 1), (1, 1), (1, 0)], "at {name}");
+        assert_eq!(world.stats(name).handed_over, 2);
+    }
+}
+
+/// Guards against: handing over what another topic or key, or the same node, tracks; or without being
+/// told to.
+#[test]
+fn only_the_same_key_of_the_same_topic_on_another_node_takes_over() {
+    for handover in [false, true] {
+        let mut config = config();
+        config.handover = handover;
+        let mut world = World::with(config, &["a", "b", "c"]);
+        let ann = world.track("a", "t", "bob");
+        world.track("b", "t", "bob");
+        world.track("b", "u", "bob");
+        world.run(seconds(2.0));
+        world.stop("b");
+        world.run(seconds(1.0));
+        world.track("a", "t", "bill");
+        world.track("a", "u", "bill");
+        // What was tracked before and is updated was there already.
+        world.update("a", "t", "bob", ann, r#"{"v":1}"#);
+        world.run(seconds(1.0));
+        for name in ["a", "b", "c"] {
+            assert_eq!(world.list(name, "t"), ["bill", "bob", "bob"], "at {name}");
+            assert_eq!(world.list(name, "u"), ["bill", "bob"], "at {name}");
+            assert_eq!(world.stats(name).handed_over, 0);
+        }
+        world.track("c", "u", "bob");
+        world.run(seconds(1.0));
+        let left = if handover { 1 } else { 2 };
+        for name in ["a", "b", "c"] {
+            assert_eq!(world.refs(name, "u", "bob").len(), left, "at {name}");
+            assert_eq!(world.refs(name, "t", "bob").len(), 2, "at {name}");
+        }
+    }
+}
