@@ -226,12 +226,17 @@ impl Tracker {
             }
             None => {}
         }
-        if self.departed.len() < self.config.limits.replicas {
-            let departed = Departed {
-                incarnation: from.incarnation(),
-                at: self.now,
-            };
-            self.departed.insert(from.shared_name(), departed);
+        let (incarnation, at) = (from.incarnation(), self.now);
+        let has_room = self.departed.len() < self.config.limits.replicas;
+        match self.departed.get_mut(from.name()) {
+            // A late goodbye of an earlier life must not let a later one in again.
+            Some(departed) if departed.incarnation > incarnation => {}
+            Some(departed) => *departed = Departed { incarnation, at },
+            None if has_room => {
+                let departed = Departed { incarnation, at };
+                self.departed.insert(from.shared_name(), departed);
+            }
+            None => {}
         }
         Ok(())
     }

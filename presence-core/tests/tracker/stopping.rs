@@ -215,6 +215,25 @@ fn the_next_life_of_a_node_that_said_goodbye_is_welcome() {
     assert_eq!(told.message.body, Body::Superseded { newest: 2 });
 }
 
+/// Guards against: a goodbye of an earlier life, which comes late, after which late words of the last
+/// life bring its presences back.
+#[test]
+fn a_late_goodbye_of_an_earlier_life_does_not_undo_a_later_one() {
+    let mut world = World::with(goodbyes(), &["a", "b"]);
+    world.stop("b");
+    let early = world.queue.pop_front().unwrap();
+    world.queue.clear();
+    world.start("b", 2);
+    world.track("b", "t", "bob");
+    world.run(seconds(2.0));
+    let late = world.last("b", "a", "delta");
+    world.stop("b");
+    world.deliver();
+    world.give(&early);
+    assert!(!world.give(&late));
+    assert!(world.list("a", "t").is_empty());
+}
+
 #[test]
 fn a_goodbye_of_a_life_that_nobody_heard_ends_those_before_it() {
     let mut world = World::with(goodbyes(), &["a", "b"]);
