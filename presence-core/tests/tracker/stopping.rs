@@ -194,6 +194,31 @@ fn with_permdown_on_shutdown_presences_leave_at_once_and_for_good() {
     assert_eq!(world.node("a").diffs.len(), diffs);
 }
 
+/// Guards against: a node that has said goodbye and, as it is greeted or asked before its process ends,
+/// makes itself known again.
+#[test]
+fn a_node_that_said_goodbye_answers_nobody() {
+    let mut world = World::with(goodbyes(), &["a", "b"]);
+    world.track("b", "t", "bob");
+    world.run(seconds(2.0));
+    world.stop("b");
+    world.deliver();
+    world.start("c", 1);
+    world.run(seconds(3.0));
+    assert!(world.list("c", "t").is_empty());
+    assert_eq!(world.status("c", "b"), None);
+    let clocks = Context::from_iter([(id("b", 1), 0)]);
+    let body = Body::TransferRequest { id: 1, clocks };
+    world.give(&Sent {
+        to: "b".into(),
+        message: Message {
+            from: id("c", 1),
+            body,
+        },
+    });
+    assert!(world.queue.is_empty(), "{:?}", world.queue);
+}
+
 /// Guards against: a node that said goodbye once and is never let in again.
 #[test]
 fn the_next_life_of_a_node_that_said_goodbye_is_welcome() {
