@@ -646,8 +646,12 @@ impl Tracker {
         if taken.is_ok() {
             self.stats.deferred += merged.deferred as u64;
             self.stats.superseded += merged.superseded as u64;
-            self.hand_over_joined(&merged);
+            let joined = self.joined_while_any_hands_over(&merged);
             self.note(&mut merged);
+            // Only now, since it may take out what has just joined.
+            for (topic, key) in joined {
+                self.hand_over(&topic, key.as_key());
+            }
         }
         self.merged = merged;
         taken
@@ -733,10 +737,10 @@ impl Tracker {
             || self.peers.values().any(|peer| peer.stopping == Some(true))
     }
 
-    /// Lets the joins of a merge take the place of presences of stopping replicas.
-    fn hand_over_joined(&mut self, merged: &Diff) {
+    /// What has joined in a merge and may take the place of presences of stopping replicas.
+    fn joined_while_any_hands_over(&self, merged: &Diff) -> Vec<(Arc<str>, KeyBuf)> {
         if !self.any_hands_over() {
-            return;
+            return Vec::new();
         }
         let updated = |entry: &Entry<'_>| {
             merged.leaves.iter().map(Left::entry).any(|left| {
@@ -746,17 +750,14 @@ impl Tracker {
                     && left.key == entry.key
             })
         };
-        let joined: Vec<(Arc<str>, KeyBuf)> = merged
+        merged
             .joins
             .iter()
             .filter(|&&handle| self.set.lists(handle))
             .map(|&handle| self.set.entry(handle))
             .filter(|entry| !self.hands_over(entry.replica) && !updated(entry))
             .map(|entry| (Arc::clone(entry.topic), entry.key.into()))
-            .collect();
-        for (topic, key) in joined {
-            self.hand_over(&topic, key.as_key());
-        }
+            .collect()
     }
 
     /// Lets a presence that has just joined take the place of one of the same key on a stopping replica:

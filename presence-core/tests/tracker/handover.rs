@@ -77,3 +77,41 @@ fn only_the_same_key_of_the_same_topic_on_another_node_takes_over() {
         }
     }
 }
+
+/// Guards against: one message that brings the presence of a node that stops and the one that takes its
+/// place, of which the first is used after it is gone.
+#[test]
+fn one_answer_may_bring_what_is_handed_over_and_what_takes_its_place() {
+    let mut world = World::with(handovers(), &["a", "b", "c"]);
+    world.run(seconds(2.0));
+    world.stop("b");
+    world.run(seconds(1.0));
+    let [mut b, mut c] = ["b", "c"].map(|name| Set::new(id(name, 1), set::Limits::default(), 1));
+    for (set, pid) in [(&mut b, 1), (&mut c, 2)] {
+        set.join(&"t".into(), Pid(pid), Key::Text("bob"), "{}")
+            .unwrap();
+    }
+    c.up(&id("b", 1)).unwrap();
+    c.merge(&b.take_delta(), &mut set::Diff::new()).unwrap();
+    let body = Body::TransferReply {
+        id: 0,
+        part: 1,
+        delta: c.extract(&id("a", 1), &c.clocks()),
+        clocks: c.clocks(),
+        last: true,
+    };
+    assert!(world.give(&Sent {
+        to: "a".into(),
+        message: Message {
+            from: id("c", 1),
+            body
+        }
+    }));
+    assert_eq!(world.list("a", "t"), ["bob"]);
+    assert_eq!(
+        world.tracker("a").set().list("t").next().unwrap().replica,
+        &id("c", 1)
+    );
+    assert_eq!(world.stats("a").handed_over, 1);
+    assert_eq!(world.node("a").diffs.len(), 1);
+}
