@@ -409,8 +409,10 @@ impl Tracker {
     /// told so far, so that it asks for what got lost when it next looks.
     pub fn handle_connected(&mut self, peer: &str, now: Duration) {
         self.advance(now);
-        let body = self.idle_heartbeat();
-        self.send(To::One(peer.into()), body);
+        if self.stopping != Some(Stopping::Gone) {
+            let body = self.idle_heartbeat();
+            self.send(To::One(peer.into()), body);
+        }
     }
 
     /// The process of the node `peer` is known to be gone: its presences leave at once.
@@ -461,8 +463,8 @@ impl Tracker {
             return;
         }
         if self.config.permdown_on_shutdown {
-            self.send(To::All, Body::Permdown);
             self.stopping = Some(Stopping::Gone);
+            self.send(To::All, Body::Permdown);
         } else {
             if self.set.has_delta() {
                 self.tell_delta();
@@ -557,9 +559,6 @@ impl Tracker {
     }
 
     fn send(&mut self, to: To, body: Body) {
-        if self.stopping == Some(Stopping::Gone) {
-            return;
-        }
         let from = self.set.replica().clone();
         let message = Message { from, body };
         self.transmits.push_back(Transmit { to, message });
