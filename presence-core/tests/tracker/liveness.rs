@@ -214,7 +214,7 @@ fn a_node_that_was_wrongly_said_to_be_gone_is_listed_again_with_its_next_word() 
     world.gone("a", "b");
     world.run(seconds(6.0));
     assert_eq!(world.list("a", "t"), ["bob"]);
-    assert_eq!(world.stats("a").returned, 1);
+    assert_eq!(world.stats("a").arrived, 2);
     assert_eq!(world.diffs_since("a", mark).len(), 2);
     assert_eq!(world.count("request", 0), 0, "nothing was missed");
 }
@@ -240,7 +240,10 @@ fn a_node_that_returns_is_listed_once_all_that_it_told_has_arrived() {
     // The last delta brings ben, but not what happened before.
     let last = world.last("b", "a", "delta");
     world.give(&last);
-    assert_eq!(world.status("a", "b"), Some(Status::Returning { until: 5 }));
+    assert_eq!(
+        world.status("a", "b"),
+        Some(Status::Arriving { until: Some(5) })
+    );
     assert!(world.list("a", "t").is_empty());
     // It is asked for at once; here it comes by itself.
     assert_eq!(world.queue.len(), 2, "{:?}", world.queue);
@@ -249,7 +252,7 @@ fn a_node_that_returns_is_listed_once_all_that_it_told_has_arrived() {
     assert_eq!(world.status("a", "b"), Some(Status::Up));
     assert_eq!(world.list("a", "t"), ["bea", "ben", "bill"]);
     assert_eq!(world.diffs_since("a", mark).len(), 1, "in one diff");
-    assert_eq!(world.stats("a").returned, 1);
+    assert_eq!(world.stats("a").arrived, 2);
     assert_eq!(world.node("a").events.last(), Some(&Event::Up(id("b", 1))));
 }
 
@@ -267,9 +270,15 @@ fn a_node_that_falls_silent_while_it_returns_is_down_again_without_a_word() {
     let last = world.last("b", "a", "delta");
     let (events, diffs) = (world.node("a").events.len(), world.node("a").diffs.len());
     world.give(&last);
-    assert_eq!(world.status("a", "b"), Some(Status::Returning { until: 3 }));
+    assert_eq!(
+        world.status("a", "b"),
+        Some(Status::Arriving { until: Some(3) })
+    );
     world.run(seconds(9.0));
-    assert_eq!(world.status("a", "b"), Some(Status::Returning { until: 3 }));
+    assert_eq!(
+        world.status("a", "b"),
+        Some(Status::Arriving { until: Some(3) })
+    );
     world.run(seconds(2.0));
     assert_eq!(world.status("a", "b"), Some(Status::Down));
     assert_eq!(world.node("a").events.len(), events);
@@ -348,7 +357,11 @@ fn a_request_of_a_node_that_is_down_is_answered_but_does_not_list_it() {
         to: "a".into(),
         message
     }));
-    assert_eq!(world.status("a", "b"), Some(Status::Down));
+    assert_eq!(
+        world.status("a", "b"),
+        Some(Status::Arriving { until: None })
+    );
+    assert_eq!(world.list("a", "t"), ["alice"]);
     assert!(matches!(
         world.queue[0].message.body,
         Body::TransferReply { id: 5, .. }

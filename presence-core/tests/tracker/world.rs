@@ -106,7 +106,8 @@ impl World {
             replica: id(name, incarnation),
             config: self.config.clone(),
             hash_seed: 7,
-            random: u64::MAX / 2,
+            // In the middle of the quarter of a period, and the least skip of incarnations.
+            random: 1 << 63,
             at: self.now,
         };
         let node = Node::new(header);
