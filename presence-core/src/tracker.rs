@@ -615,7 +615,10 @@ impl Tracker {
             Body::Permdown => self.take_leave_of(&from)?,
             Body::Superseded { newest } => {
                 self.hear(&from, None)?;
-                self.reincarnate(newest);
+                // One that names this life answers an earlier one, whose late word its sender heard.
+                if newest > self.replica().incarnation() {
+                    self.reincarnate(newest);
+                }
             }
         }
         Ok(())
