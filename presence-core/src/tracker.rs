@@ -607,10 +607,10 @@ impl Tracker {
             }
             Body::Stopping { clocks, handover } => {
                 self.hear(&from, Some(&clocks))?;
-                self.settle(&from, clocks);
                 if let Some(peer) = self.peers.get_mut(from.name()) {
                     peer.stopping = Some(handover);
                 }
+                self.settle(&from, clocks);
             }
             Body::Permdown => self.take_leave_of(&from)?,
             Body::Superseded { newest } => {
@@ -760,6 +760,18 @@ impl Tracker {
             .filter(|entry| !self.hands_over(entry.replica) && !updated(entry))
             .map(|entry| (Arc::clone(entry.topic), entry.key.into()))
             .collect()
+    }
+
+    /// Lets the presences of a replica that has just arrived take the place of those of stopping ones.
+    fn hand_over_to(&mut self, replica: &ReplicaId) {
+        if !self.any_hands_over() || self.hands_over(replica) {
+            return;
+        }
+        let entries = self.set.entries_of(replica);
+        let joined = entries.map(|entry| (Arc::clone(entry.topic), KeyBuf::from(entry.key)));
+        for (topic, key) in joined.collect::<Vec<_>>() {
+            self.hand_over(&topic, key.as_key());
+        }
     }
 
     /// Lets a presence that has just joined take the place of one of the same key on a stopping replica:

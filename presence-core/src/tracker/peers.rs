@@ -173,6 +173,7 @@ impl Tracker {
                 for entry in self.set.entries_of(&replica) {
                     self.changes.join(&entry);
                 }
+                self.hand_over_to(&replica);
                 self.stats.arrived += 1;
                 self.events.push_back(Event::Up(replica));
             }

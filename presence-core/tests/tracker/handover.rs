@@ -115,3 +115,26 @@ fn one_answer_may_bring_what_is_handed_over_and_what_takes_its_place() {
     assert_eq!(world.stats("a").handed_over, 1);
     assert_eq!(world.node("a").diffs.len(), 1);
 }
+
+/// Guards against: a rolling deploy in which users are counted twice wherever the new node is heard for
+/// the first time after they came back to it.
+#[test]
+fn a_node_that_is_new_takes_over_what_it_tracked_before_it_was_heard() {
+    let mut world = World::with(handovers(), &["a", "b"]);
+    world.track("b", "t", "bob");
+    world.track("b", "t", "bill");
+    world.run(seconds(2.0));
+    world.stop("b");
+    world.run(seconds(1.0));
+    let mark = world.node("a").diffs.len();
+    world.start("d", 1);
+    let bob = world.track_pid("d", "t", "bob", Pid(100));
+    world.run(seconds(3.0));
+    for name in ["a", "b"] {
+        assert_eq!(world.list(name, "t"), ["bill", "bob"], "at {name}");
+        assert_eq!(world.refs(name, "t", "bob"), [bob.to_string()]);
+    }
+    let diffs = world.diffs_since("a", mark);
+    assert_eq!(diffs.len(), 1, "{diffs:?}");
+    assert_eq!((diffs[0].joins.len(), diffs[0].leaves.len()), (1, 1));
+}
