@@ -3,6 +3,8 @@
 #[path = "tracker/world.rs"]
 mod world;
 
+#[path = "tracker/diffs.rs"]
+mod diffs;
 #[path = "tracker/handover.rs"]
 mod handover;
 #[path = "tracker/heartbeats.rs"]
@@ -13,6 +15,8 @@ mod journal;
 mod liveness;
 #[path = "tracker/lives.rs"]
 mod lives;
+#[path = "tracker/refusals.rs"]
+mod refusals;
 #[path = "tracker/splits.rs"]
 mod splits;
 #[path = "tracker/stopping.rs"]
