@@ -1,5 +1,9 @@
 //! The tracker, driven over a tiny in-memory network.
 
+#![allow(clippy::unwrap_used)] // A test may panic, and so may what builds its data.
+
+#[path = "tracker/node.rs"]
+mod node;
 #[path = "tracker/world.rs"]
 mod world;
 
@@ -15,6 +19,8 @@ mod journal;
 mod liveness;
 #[path = "tracker/lives.rs"]
 mod lives;
+#[path = "tracker/meeting.rs"]
+mod meeting;
 #[path = "tracker/refusals.rs"]
 mod refusals;
 #[path = "tracker/splits.rs"]

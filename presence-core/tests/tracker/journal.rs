@@ -7,7 +7,8 @@ use presence_core::presence::{KeyBuf, Meta};
 use presence_core::tracker::journal::{Header, Input, JournalError, Outcome, Record};
 use presence_core::wire::cluster;
 
-use super::world::{Node, World, config, seconds};
+use super::node::Node;
+use super::world::{World, config, seconds};
 
 /// A run in which a node is called in every way.
 fn eventful() -> World {
