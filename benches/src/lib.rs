@@ -5,6 +5,8 @@
 //! - `cargo run --release -p benches --bin bytes` counts the bytes that a presence takes.
 //! - `cargo run --release -p benches --bin instructions -- check` counts instructions under callgrind
 //!   and compares them with `benches/instructions.json`.
+//! - `cargo run --release -p benches --bin load` measures what the server costs: CPU a frame, memory a
+//!   socket, many joins at once.
 //! - `cargo bench -p benches` is criterion's detail at four sizes.
 //!
 //! The [limit] of an operation is one bare hash map that owns its keys and values: nothing that
