@@ -21,10 +21,29 @@ pub struct Line {
     pub at: u64,
     /// Where; `None` where it concerns all.
     pub node: Option<Arc<str>>,
+    /// The other node, where it concerns two.
+    pub other: Option<Arc<str>>,
+    /// Of what kind it is.
+    pub kind: Kind,
     /// What.
     pub text: String,
     /// The presences that it names.
     pub presences: Vec<u32>,
+}
+
+/// What a line is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The cluster or its network.
+    Cluster,
+    /// The life of a node, and what it finds of others.
+    Life,
+    /// What a user did.
+    Operation,
+    /// A message, sent, taken or lost.
+    Message,
+    /// A diff that was told.
+    Diff,
 }
 
 /// Something that lasted.

@@ -213,7 +213,12 @@ impl<'a> World<'a> {
             };
             self.now = next.at;
             self.events += 1;
-            self.happen(next.happening)?;
+            let sabotaged = self.saboteur.acted;
+            let held = self.happen(next.happening);
+            if self.saboteur.acted > sabotaged {
+                self.log_all(|| "here the planted defect acted".into());
+            }
+            held?;
         }
         self.now = end;
         Ok(())
@@ -541,7 +546,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let name = Arc::clone(&self.nodes[of].name);
-        self.log(node, || format!("is told that {name} is gone"));
+        self.log_found(node, &name, || format!("is told that {name} is gone"));
         for shard in 0..self.nodes[node].pool {
             let now = self.now;
             if let Some(life) = &mut self.nodes[node].life {
@@ -578,6 +583,7 @@ impl<'a> World<'a> {
             from, shard, sent, ..
         } = parcel;
         let now = self.now;
+        self.log_message(node, from, |from| format!("← {from}"), &parcel.message);
         let name = Arc::clone(&self.nodes[from].name);
         let Some(life) = &mut self.nodes[node].life else {
             return Ok(());
@@ -693,18 +699,18 @@ impl<'a> World<'a> {
                 if again {
                     self.coverage.count(Counted::AdmittedAgain);
                 }
-                self.log(node, || format!("finds {replica} up"));
+                self.log_found(node, replica.name(), || format!("finds {replica} up"));
             }
             Event::Down(replica) => {
                 self.coverage.count(Counted::Down);
-                self.log(node, || format!("finds {replica} down"));
+                self.log_found(node, replica.name(), || format!("finds {replica} down"));
             }
             Event::Permdown(replica) => {
                 if let Some(life) = &mut self.nodes[node].life {
                     life.shards[shard].removed.insert(replica.clone());
                 }
                 self.coverage.count(Counted::Permdown);
-                self.log(node, || format!("forgets {replica}"));
+                self.log_found(node, replica.name(), || format!("forgets {replica}"));
             }
             Event::Reincarnated { from, to } => {
                 self.coverage.count(Counted::Reincarnated);
@@ -776,7 +782,7 @@ impl<'a> World<'a> {
                 continue;
             }
             self.traffic.count(&message.body);
-            self.log_send(node, to, &message);
+            self.log_message(node, to, |to| format!("→ {to}"), &message);
             self.post(node, to, shard, Rc::clone(&message));
         }
         Ok(())

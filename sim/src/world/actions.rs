@@ -226,7 +226,7 @@ impl World<'_> {
             told: None,
             next: None,
         });
-        self.log(node, || {
+        self.log_user(node, &[number], || {
             format!("tracks {key:?} of process {} in {topic:?}: {number}", pid.0)
         });
         self.drain(node, shard, Cause::Local)?;
@@ -255,7 +255,7 @@ impl World<'_> {
         };
         life.alive.insert(place, next);
         self.replace(before, next);
-        self.log(node, || {
+        self.log_user(node, &[before, next], || {
             format!(
                 "updates {key:?} of process {} in {topic:?}: {before} becomes {next}",
                 pid.0
@@ -324,16 +324,20 @@ impl World<'_> {
                 ));
             }
         }
-        for (before, next, place) in replaced {
-            self.replace(before, next);
+        for (before, next, place) in &replaced {
+            self.replace(*before, *next);
             if let Some(life) = &mut self.nodes[node].life {
-                life.alive.insert(place, next);
+                life.alive.insert(place.clone(), *next);
             }
         }
         if there > 0 {
             self.coverage.count(Counted::MassUpdate);
         }
-        self.log(node, || {
+        let presences: Vec<Number> = replaced
+            .iter()
+            .flat_map(|&(before, next, _)| [before, next])
+            .collect();
+        self.log_user(node, &presences, || {
             format!("updates all {there} presences in {topic:?}")
         });
         self.drain(node, shard, Cause::Local)?;
@@ -356,7 +360,7 @@ impl World<'_> {
             return Err(self.failure(Invariant::OwnPresences, node, what));
         }
         self.left(node, shard, gone);
-        self.log(node, || {
+        self.log_user(node, gone.as_slice(), || {
             format!("untracks {key:?} of process {} in {topic:?}", pid.0)
         });
         self.drain(node, shard, Cause::Local)
@@ -382,7 +386,11 @@ impl World<'_> {
             return Ok(());
         }
         let ignored = self.saboteur.acts(Sabotage::LeaveIgnored);
-        self.log(node, || format!("process {} ends", pid.0));
+        let presences: Vec<Number> = places
+            .iter()
+            .filter_map(|place| life.alive.get(place).copied())
+            .collect();
+        self.log_user(node, &presences, || format!("process {} ends", pid.0));
         for shard in 0..self.nodes[node].pool {
             let Some(life) = &mut self.nodes[node].life else {
                 return Ok(());

@@ -49,6 +49,7 @@ impl World<'_> {
     pub(super) fn post(&mut self, from: usize, to: usize, shard: usize, message: Rc<Message>) {
         if self.link(from, to).cuts > 0 {
             self.coverage.count(Counted::CutOff);
+            self.log_message(from, to, |to| format!("cut off from {to}"), &message);
             return;
         }
         let network = &self.schedule.network;
@@ -57,6 +58,7 @@ impl World<'_> {
         if !calm {
             if self.rng.u32(0..1_000_000) < network.loss {
                 self.coverage.count(Counted::Lost);
+                self.log_message(from, to, |to| format!("lost on its way to {to}"), &message);
                 return;
             }
             if self.rng.u32(0..1_000_000) < network.repeat {
@@ -97,6 +99,8 @@ impl World<'_> {
         let link = self.link_mut(from, to);
         if link.cuts > 0 {
             self.coverage.count(Counted::CutOff);
+            let way = |to: &str| format!("cut off on its way to {to}");
+            self.log_message(from, to, way, &parcel.message);
             return Ok(());
         }
         if link.holds > 0 {
@@ -128,6 +132,8 @@ impl World<'_> {
         }
         if life.inbox.len() >= queue {
             self.coverage.count(Counted::Overflow);
+            let way = |from: &str| format!("its queue is full, drops what came from {from}");
+            self.log_message(to, from, way, &parcel.message);
             if self.saboteur.acts(crate::sabotage::Sabotage::QueueSilent) {
                 self.link_mut(from, to).silent = true;
             }

@@ -78,6 +78,10 @@ pub struct Failure {
     pub key: Option<String>,
     /// What is true of the presence.
     pub truth: Option<String>,
+    /// The presence that is concerned, by the number that its meta carries.
+    pub presence: Option<u32>,
+    /// The node where that presence was tracked.
+    pub owner: Option<String>,
 }
 
 impl fmt::Display for Failure {
@@ -167,6 +171,8 @@ impl World<'_> {
             topic: None,
             key: None,
             truth: None,
+            presence: None,
+            owner: None,
         })
     }
 
@@ -182,6 +188,8 @@ impl World<'_> {
             failure.topic = Some(presence.topic.to_string());
             failure.key = Some(presence.key.to_string());
             failure.truth = Some(self.describe(number));
+            failure.presence = Some(number);
+            failure.owner = Some(self.nodes[presence.node].name.to_string());
         }
         failure
     }

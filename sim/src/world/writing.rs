@@ -5,7 +5,7 @@ use std::sync::Arc;
 use presence_core::wire::cluster::{Body, Message};
 
 use super::{Micros, World};
-use crate::trace::{Difference, Line, Span, Traced};
+use crate::trace::{Difference, Kind, Line, Span, Traced};
 use crate::truth::Number;
 
 /// A run that is being written down.
@@ -22,43 +22,54 @@ impl Trace {
 }
 
 impl World<'_> {
+    /// What becomes of a node, and what it finds of others.
     pub(super) fn log(&mut self, node: usize, text: impl FnOnce() -> String) {
-        let at = self.now;
-        if let Some(trace) = &mut self.trace {
-            trace.traced.lines.push(Line {
-                at,
-                node: Some(Arc::clone(&self.nodes[node].name)),
-                text: text(),
-                presences: Vec::new(),
-            });
-        }
+        self.write(Some(node), None, Kind::Life, text);
     }
 
+    /// What a node finds of another.
+    pub(super) fn log_found(&mut self, node: usize, other: &str, text: impl FnOnce() -> String) {
+        self.write(Some(node), Some(other), Kind::Life, text);
+    }
+
+    /// What becomes of the cluster.
     pub(super) fn log_all(&mut self, text: impl FnOnce() -> String) {
-        let at = self.now;
-        if let Some(trace) = &mut self.trace {
-            trace.traced.lines.push(Line {
-                at,
-                node: None,
-                text: text(),
-                presences: Vec::new(),
-            });
-        }
+        self.write(None, None, Kind::Cluster, text);
     }
 
-    pub(super) fn log_send(&mut self, node: usize, to: usize, message: &Message) {
+    /// What a user does.
+    pub(super) fn log_user(
+        &mut self,
+        node: usize,
+        presences: &[Number],
+        text: impl FnOnce() -> String,
+    ) {
+        self.write(Some(node), None, Kind::Operation, text);
+        self.of_last_line(|| presences.to_vec());
+    }
+
+    /// What becomes of a message, on the node where it does. `way` says so of the other node.
+    pub(super) fn log_message(
+        &mut self,
+        node: usize,
+        other: usize,
+        way: impl FnOnce(&str) -> String,
+        message: &Message,
+    ) {
         if self.trace.is_none() {
             return;
         }
-        let to = Arc::clone(&self.nodes[to].name);
-        self.log(node, || format!("→ {to}: {}", words(&message.body)));
-        if let Body::Heartbeat { delta, .. } | Body::TransferReply { delta, .. } = &message.body {
-            let presences = delta
+        let other = Arc::clone(&self.nodes[other].name);
+        self.write(Some(node), Some(&other), Kind::Message, || {
+            format!("{}: {}", way(&other), words(&message.body))
+        });
+        self.of_last_line(|| match &message.body {
+            Body::Heartbeat { delta, .. } | Body::TransferReply { delta, .. } => delta
                 .values()
-                .filter_map(|entry| crate::truth::number(entry.meta));
-            let presences = presences.collect();
-            self.of_last_line(presences);
-        }
+                .filter_map(|entry| crate::truth::number(entry.meta))
+                .collect(),
+            _ => Vec::new(),
+        });
     }
 
     pub(super) fn log_diff(
@@ -68,10 +79,7 @@ impl World<'_> {
         joins: &[Number],
         leaves: &[Number],
     ) {
-        if self.trace.is_none() {
-            return;
-        }
-        self.log(node, || {
+        self.write(Some(node), None, Kind::Diff, || {
             let mut text = format!("tells {topic:?}:");
             for (what, numbers) in [("joined", joins), ("left", leaves)] {
                 if !numbers.is_empty() {
@@ -80,7 +88,27 @@ impl World<'_> {
             }
             text
         });
-        self.of_last_line(joins.iter().chain(leaves).copied().collect());
+        self.of_last_line(|| joins.iter().chain(leaves).copied().collect());
+    }
+
+    fn write(
+        &mut self,
+        node: Option<usize>,
+        other: Option<&str>,
+        kind: Kind,
+        text: impl FnOnce() -> String,
+    ) {
+        let at = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.traced.lines.push(Line {
+                at,
+                node: node.map(|node| Arc::clone(&self.nodes[node].name)),
+                other: other.map(Into::into),
+                kind,
+                text: text(),
+                presences: Vec::new(),
+            });
+        }
     }
 
     pub(super) fn span(&mut self, node: usize, what: &str, from: Micros) {
@@ -174,13 +202,13 @@ impl World<'_> {
         }
     }
 
-    fn of_last_line(&mut self, presences: Vec<Number>) {
+    fn of_last_line(&mut self, presences: impl FnOnce() -> Vec<Number>) {
         if let Some(line) = self
             .trace
             .as_mut()
             .and_then(|trace| trace.traced.lines.last_mut())
         {
-            line.presences = presences;
+            line.presences = presences();
         }
     }
 }
