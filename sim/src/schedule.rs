@@ -1,5 +1,7 @@
 //! Schedules: everything that happens in a simulation, as data.
 
+mod lines;
+
 use std::time::Duration;
 
 use presence_core::tracker::Config;
@@ -85,6 +87,9 @@ pub struct NodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_size: Option<usize>,
 }
+
+/// A hundred days: longer is a slip of the pen, and times stay far from what a number holds.
+const LONGEST_MS: u64 = 100 * 24 * 3_600_000;
 
 fn yes() -> bool {
     true
@@ -204,11 +209,14 @@ impl Schedule {
         config
     }
 
-    /// The schedule as readable JSON.
+    /// The schedule as readable JSON, each step on a line of its own.
     pub fn to_json(&self) -> String {
-        let mut json = serde_json::to_string_pretty(self).expect("a schedule is JSON");
-        json.push('\n');
-        json
+        let mut json = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut json, lines::Lines::new());
+        self.serialize(&mut serializer)
+            .expect("a schedule is JSON, and memory takes it");
+        json.push(b'\n');
+        String::from_utf8(json).expect("JSON is UTF-8")
     }
 
     /// Reads a schedule.
@@ -222,7 +230,12 @@ impl Schedule {
         Ok(schedule)
     }
 
-    fn validate(&self) -> Result<(), String> {
+    /// Whether it can be run.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong, and where.
+    pub fn validate(&self) -> Result<(), String> {
         self.config()
             .validate()
             .map_err(|error| format!("settings: {error}"))?;
@@ -246,6 +259,27 @@ impl Schedule {
         if self.network.queue == 0 {
             return Err("network.queue must not be 0".into());
         }
+        let whole = 1_000_000;
+        for (name, rate) in [
+            ("loss", self.network.loss),
+            ("repeat", self.network.repeat),
+            ("late", self.network.late),
+        ] {
+            if rate > whole {
+                return Err(format!("network.{name} is {rate} of {whole}"));
+            }
+        }
+        let network = [
+            ("network.latency_us", self.network.latency_us / 1000),
+            ("network.jitter_us", self.network.jitter_us / 1000),
+            ("heal_ms", self.heal_ms),
+            ("settings.broadcast_period", self.settings.broadcast_period),
+            ("settings.down_period", self.settings.down_period),
+            ("settings.permdown_period", self.settings.permdown_period),
+        ];
+        if let Some((name, ms)) = network.into_iter().find(|(_, ms)| *ms > LONGEST_MS) {
+            return Err(format!("{name} is {ms} ms, more than {LONGEST_MS}"));
+        }
         for (at, step) in self.steps.iter().enumerate() {
             if let Some(name) = step
                 .action
@@ -254,6 +288,9 @@ impl Schedule {
                 .find(|name| !self.knows(name))
             {
                 return Err(format!("step {at}: there is no node {name:?}"));
+            }
+            if let Some(what) = step.action.excess() {
+                return Err(format!("step {at}: {what}"));
             }
             if step.at_ms > self.heal_ms {
                 return Err(format!("step {at} is at {} ms, after heal_ms", step.at_ms));
@@ -271,6 +308,23 @@ impl Schedule {
 }
 
 impl Action {
+    /// What is more than a simulation takes.
+    fn excess(&self) -> Option<String> {
+        let (name, ms) = match self {
+            Self::Start { clock_ms, .. } => ("clock_ms", clock_ms.unsigned_abs()),
+            Self::Stop { drain_ms, .. } => ("drain_ms", *drain_ms),
+            Self::Pause { ms, .. } | Self::Cut { ms, .. } | Self::Hold { ms, .. } => ("ms", *ms),
+            Self::Slow {
+                us_per_message, ms, ..
+            } => ("ms", *ms.max(&(us_per_message / 1000))),
+            Self::Storm { first, count, .. } if *count > 100_000 || *first > 1 << 50 => {
+                return Some(format!("a storm of {count} processes from {first} on"));
+            }
+            _ => return None,
+        };
+        (ms > LONGEST_MS).then(|| format!("{name} is {ms}, more than {LONGEST_MS}"))
+    }
+
     /// The nodes that it names.
     pub fn nodes(&self) -> Vec<&str> {
         match self {

@@ -8,6 +8,7 @@ mod check;
 mod network;
 mod node;
 mod outcome;
+mod panic;
 mod writing;
 
 use std::cmp::Reverse;
@@ -43,9 +44,15 @@ pub struct Options {
 }
 
 /// Runs a schedule to its end, or to the first invariant that breaks.
+///
+/// A panic is a failure like any other: what happened before it is kept.
 pub fn run(schedule: &Schedule, options: Options) -> Outcome {
     let mut world = World::new(schedule, options);
-    let failure = world.run().err();
+    let held = panic::caught(|| world.run());
+    let failure = match held {
+        Ok(held) => held.err(),
+        Err(panic) => Some(world.panicked(panic)),
+    };
     world.outcome(failure)
 }
 
@@ -219,6 +226,7 @@ impl<'a> World<'a> {
                 self.log_all(|| "here the planted defect acted".into());
             }
             held?;
+            self.check_storm()?;
         }
         self.now = end;
         Ok(())

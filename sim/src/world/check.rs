@@ -365,6 +365,21 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A run comes to an end, and what is on its way has a bound.
+    pub(super) fn check_storm(&self) -> Checked {
+        const EVENTS: u64 = 50_000_000;
+        const WAITING: usize = 2_000_000;
+        if self.events < EVENTS && self.queue.len() < WAITING {
+            return Ok(());
+        }
+        let what = format!(
+            "after {} events {} more are waiting",
+            self.events,
+            self.queue.len()
+        );
+        Err(self.failure(Invariant::NoStorm, 0, what))
+    }
+
     // After all has healed.
 
     /// How long a cluster may take to agree once all faults have ended.

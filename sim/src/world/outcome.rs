@@ -36,6 +36,10 @@ pub enum Invariant {
     BoundedMemory,
     /// No message of an honest node is refused.
     Refused,
+    /// Messages do not beget messages without end.
+    NoStorm,
+    /// Nothing panics.
+    NoPanic,
 }
 
 impl Invariant {
@@ -57,6 +61,8 @@ impl Invariant {
             Self::IdleTraffic => "once all agree, only idle heartbeats are sent",
             Self::BoundedMemory => "memory is bounded by what is present",
             Self::Refused => "no message of an honest node is refused",
+            Self::NoStorm => "messages do not beget messages without end",
+            Self::NoPanic => "nothing panics",
         }
     }
 }
@@ -192,6 +198,21 @@ impl World<'_> {
             failure.owner = Some(self.nodes[presence.node].name.to_string());
         }
         failure
+    }
+
+    /// A panic. (On which node it was, the last lines of a trace tell.)
+    pub(super) fn panicked(&self, said: String) -> Box<Failure> {
+        Box::new(Failure {
+            invariant: Invariant::NoPanic,
+            at: Duration::from_micros(self.now),
+            node: "the one that acted last".into(),
+            what: said,
+            topic: None,
+            key: None,
+            truth: None,
+            presence: None,
+            owner: None,
+        })
     }
 
     /// What is true of a presence, in words.
