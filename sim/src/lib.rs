@@ -6,10 +6,17 @@
 //! truth, which is computed from the operations alone; when all faults have ended, every node must list
 //! exactly who is there.
 
+pub mod bench;
+pub mod case;
 pub mod coverage;
 pub mod generate;
+pub mod page;
+pub mod report;
 pub mod sabotage;
+pub mod scenarios;
 pub mod schedule;
+pub mod shrink;
+pub mod sweep;
 pub mod trace;
 mod truth;
 pub mod world;

@@ -49,6 +49,7 @@ pub(crate) enum How {
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     presences: Vec<Presence>,
+    changes: u64,
 }
 
 /// The presences of one life of a node that are there now.
@@ -66,6 +67,7 @@ impl Truth {
     pub(crate) fn add(&mut self, presence: Presence) -> Number {
         let number = self.next_number();
         self.presences.push(presence);
+        self.changes += 1;
         number
     }
 
@@ -73,6 +75,12 @@ impl Truth {
         let presence = &mut self.presences[number as usize];
         presence.left = Some(leaving);
         presence.next = next;
+        self.changes += 1;
+    }
+
+    /// How often who is present has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(crate) fn told(&mut self, number: Number, at: u64) {
@@ -103,7 +111,30 @@ pub(crate) fn meta(number: Number) -> String {
 
 /// The number that a meta carries.
 pub(crate) fn number(meta: &str) -> Option<Number> {
-    let digits = meta.strip_prefix("{\"n\":")?;
-    let end = digits.find(|c: char| !c.is_ascii_digit())?;
-    digits[..end].parse().ok()
+    let digits = meta.strip_prefix("{\"n\":")?.as_bytes();
+    let mut number: Number = 0;
+    // By hand, since every meta that is listed is read after nearly every event.
+    for (at, byte) in digits.iter().enumerate() {
+        if !byte.is_ascii_digit() {
+            return (at > 0).then_some(number);
+        }
+        let digit = Number::from(byte - b'0');
+        number = number.checked_mul(10)?.checked_add(digit)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meta_carries_its_number() {
+        for n in [0, 7, 1234, Number::MAX] {
+            assert_eq!(number(&meta(n)), Some(n));
+        }
+        for wrong in ["{}", "{\"n\":}", "{\"n\":12", "{\"n\":4294967296}"] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod network;
 mod node;
 mod outcome;
 mod panic;
+mod view;
 mod writing;
 
 use std::cmp::Reverse;
@@ -76,6 +77,8 @@ struct World<'a> {
     /// What the trackers that are gone counted.
     stats: Vec<Stats>,
     events: u64,
+    /// How often a list has changed, or a life has begun or ended.
+    changes: u64,
     /// Nodes for which the faults have ended.
     healed: Vec<bool>,
     last_restart: Micros,
@@ -175,6 +178,7 @@ impl<'a> World<'a> {
             traffic: Traffic::default(),
             stats: Vec::new(),
             events: 0,
+            changes: 0,
             healed: vec![false; count],
             last_restart: 0,
             converged_after: None,
@@ -379,6 +383,7 @@ impl<'a> World<'a> {
             defects,
         );
         self.nodes[node].life = Some(life);
+        self.changes += 1;
         self.log(node, || format!("starts as {replica}"));
         self.span(node, "life", self.now);
         for shard in 0..self.nodes[node].pool {
@@ -421,6 +426,7 @@ impl<'a> World<'a> {
             return;
         };
         self.nodes[node].ended = Some(self.now);
+        self.changes += 1;
         self.end_span(node, "life");
         for shard in &life.shards {
             self.stats.push(shard.tracker.stats());

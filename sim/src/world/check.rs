@@ -106,6 +106,7 @@ impl World<'_> {
 
     /// A listener on the node is told of a change.
     fn hear_diff(&mut self, node: usize, shard: usize, told: &Told, cause: Cause) -> Checked {
+        self.changes += 1;
         // A new life of the node gives its presences new refs: the same presence leaves and joins.
         let renewed: BTreeSet<Number> = match (told.joins.is_empty(), told.leaves.is_empty()) {
             (false, false) => told
@@ -128,7 +129,7 @@ impl World<'_> {
             }
         }
         for &number in &told.joins {
-            let again = self.view(node, shard).left.contains(&number);
+            let again = self.view(node, shard).has_left(number);
             if !self.view(node, shard).join(&told.topic, number) {
                 return Err(self.failure_of(
                     Invariant::DiffsAreTheTruth,
@@ -151,7 +152,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn view(&mut self, node: usize, shard: usize) -> &mut super::node::View {
+    fn view(&mut self, node: usize, shard: usize) -> &mut super::view::View {
         let life = self.nodes[node].life.as_mut();
         &mut life.expect("only a node that lives tells a diff").shards[shard].view
     }
@@ -260,17 +261,17 @@ impl World<'_> {
             return Ok(());
         };
         let of_shard = &life.shards[shard];
-        let told = of_shard.view.topics.get(topic);
         let mut listed = 0;
+        let has = of_shard.view.list(topic);
         for entry in of_shard.tracker.set().list(topic) {
             let number = number_of(entry.meta);
             listed += 1;
-            if !told.is_some_and(|told| told.contains(&number)) {
+            if !has(number) {
                 let what = "is listed, and no diff has told of it";
                 return Err(self.failure_of(Invariant::DiffsAreTheTruth, node, number, what));
             }
         }
-        let told_len = told.map_or(0, BTreeSet::len);
+        let told_len = of_shard.view.len_of(topic);
         if listed != told_len {
             let what =
                 format!("topic {topic} lists {listed} presences, the diffs come to {told_len}");
@@ -288,14 +289,25 @@ impl World<'_> {
         let set = of_shard.tracker.set();
         let (mut listed, mut own) = (0, 0);
         let replica = of_shard.tracker.replica();
+        // Neighbours in the list share their topic and mostly their replica.
+        let (mut topic, mut from): (Option<&Arc<str>>, _) = (None, replica);
+        let (mut has, mut is_own) = (of_shard.view.list(""), true);
         for entry in set.list_all() {
             let number = number_of(entry.meta);
             listed += 1;
-            if !of_shard.view.has(entry.topic, number) {
+            if !topic.is_some_and(|topic| Arc::ptr_eq(topic, entry.topic)) {
+                topic = Some(entry.topic);
+                has = of_shard.view.list(entry.topic);
+            }
+            if !std::ptr::eq(entry.replica, from) {
+                from = entry.replica;
+                is_own = from == replica;
+            }
+            if !has(number) {
                 let what = "is listed, and no diff has told of it";
                 return Err(self.failure_of(Invariant::DiffsAreTheTruth, node, number, what));
             }
-            if entry.replica == replica {
+            if is_own {
                 own += 1;
                 if !life.stopping && !self.truth.is_alive(number) {
                     let what = "is listed on its own node, where it is not any more";
@@ -303,8 +315,8 @@ impl World<'_> {
                 }
             }
         }
-        if listed != of_shard.view.len {
-            let told = of_shard.view.len;
+        if listed != of_shard.view.len() {
+            let told = of_shard.view.len();
             let what = format!("{listed} presences are listed, the diffs come to {told}");
             return Err(self.failure(Invariant::DiffsAreTheTruth, node, what));
         }
@@ -347,12 +359,15 @@ impl World<'_> {
         let of_shard = &life.shards[shard];
         let local = life.local(self.now);
         let limit = self.config.down_period + self.config.broadcast_period * 2;
+        let silence = |of: usize| local.saturating_sub(of_shard.heard[of].last.unwrap_or_default());
+        if (0..self.nodes.len()).all(|of| of == node || silence(of) <= limit) {
+            return Ok(());
+        }
         for number in of_shard.view.numbers() {
             let Some(presence) = self.truth.of(number).filter(|p| p.node != node) else {
                 continue;
             };
-            let last = of_shard.heard[presence.node].last.unwrap_or_default();
-            let silence = local.saturating_sub(last);
+            let silence = silence(presence.node);
             if silence > limit {
                 let what = format!(
                     "is listed although its node was not heard for {:.3} s; down_period is {:.3} s",
@@ -456,11 +471,19 @@ impl World<'_> {
         let all: Vec<usize> = (0..self.nodes.len()).collect();
         let end = healed + self.bound();
         let step = (self.config.broadcast_period.as_micros() as u64 / 4).max(1);
+        let mut judged = None;
         while self.now < end {
-            if all
-                .iter()
-                .all(|&node| self.difference(node, &all).is_none())
-            {
+            // Judged again only when something has changed that it looks at.
+            let changes = self.changes + self.truth.changes();
+            let agreed = match judged {
+                Some((then, agreed)) if then == changes => agreed,
+                _ => {
+                    let agrees = |&node: &usize| self.difference(node, &all).is_none();
+                    all.iter().all(agrees)
+                }
+            };
+            judged = Some((changes, agreed));
+            if agreed {
                 self.converged_after.get_or_insert(self.now - healed);
             } else {
                 self.converged_after = None;
@@ -544,11 +567,11 @@ impl World<'_> {
                     let what = format!("{known} replicas are known, {living} live");
                     return Err(self.failure(Invariant::BoundedMemory, node, what));
                 }
-                if set.len() != shard.view.len {
+                if set.len() != shard.view.len() {
                     let what = format!(
                         "{} entries are kept, {} are listed",
                         set.len(),
-                        shard.view.len
+                        shard.view.len()
                     );
                     return Err(self.failure(Invariant::BoundedMemory, node, what));
                 }

@@ -10,6 +10,7 @@ use presence_core::tracker::Tracker;
 
 use super::Micros;
 use super::network::Inbox;
+use super::view::View;
 use crate::schedule::{NodeSpec, Schedule};
 use crate::truth::{Alive, Number};
 
@@ -72,15 +73,6 @@ pub(super) struct Shard {
     pub(super) last_diff: u64,
     /// Up to where its last heartbeat told.
     pub(super) told: u64,
-}
-
-/// The lists of all topics.
-#[derive(Default)]
-pub(super) struct View {
-    pub(super) topics: BTreeMap<Arc<str>, BTreeSet<Number>>,
-    /// What was listed once and is not any more.
-    pub(super) left: BTreeSet<Number>,
-    pub(super) len: usize,
 }
 
 /// What a shard has heard of a node directly.
@@ -161,40 +153,6 @@ impl Shard {
             last_diff: 0,
             told: 0,
         }
-    }
-}
-
-impl View {
-    /// Adds a presence; whether it was not there.
-    pub(super) fn join(&mut self, topic: &Arc<str>, number: Number) -> bool {
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(Arc::clone(topic), BTreeSet::new());
-        }
-        let list = self.topics.get_mut(topic).expect("it was just added");
-        let joined = list.insert(number);
-        self.len += usize::from(joined);
-        joined
-    }
-
-    /// Takes a presence out; whether it was there.
-    pub(super) fn leave(&mut self, topic: &Arc<str>, number: Number) -> bool {
-        let left = self
-            .topics
-            .get_mut(topic)
-            .is_some_and(|list| list.remove(&number));
-        self.len -= usize::from(left);
-        self.left.insert(number);
-        left
-    }
-
-    pub(super) fn has(&self, topic: &str, number: Number) -> bool {
-        self.topics
-            .get(topic)
-            .is_some_and(|list| list.contains(&number))
-    }
-
-    pub(super) fn numbers(&self) -> impl Iterator<Item = Number> {
-        self.topics.values().flatten().copied()
     }
 }
 
