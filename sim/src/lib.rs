@@ -8,8 +8,10 @@
 
 pub mod bench;
 pub mod case;
+pub mod convergence;
 pub mod coverage;
 pub mod generate;
+pub mod journal;
 pub mod page;
 pub mod report;
 pub mod sabotage;

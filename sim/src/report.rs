@@ -184,7 +184,10 @@ fn touching<'a>(traced: &'a Traced, failure: &Failure) -> Vec<&'a Line> {
         None => true,
     };
     let of_presence = |line: &Line| match failure.presence {
-        Some(presence) => line.presences.contains(&presence) && (at_node(line) || at_owner(line)),
+        Some(presence) => {
+            let here = at_node(line) || (line.kind != Kind::Message && at_owner(line));
+            here && line.presences.contains(&presence)
+        }
         None => failure
             .topic
             .as_ref()

@@ -27,6 +27,7 @@ use self::network::{Link, Parcel};
 use self::node::{Life, Node, Shard};
 pub use self::outcome::{Failure, Invariant, Outcome, Traffic};
 use self::writing::Trace;
+pub(crate) use self::writing::words;
 use crate::coverage::{Counted, Coverage};
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::schedule::Schedule;

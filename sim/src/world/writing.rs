@@ -228,7 +228,7 @@ fn listed(numbers: &[Number]) -> String {
 }
 
 /// A message in a few words.
-fn words(body: &Body) -> String {
+pub(crate) fn words(body: &Body) -> String {
     let told = |delta: &presence_core::delta::Delta| {
         let values = delta.values().count();
         let gone: u64 = delta.gone().map(|(_, gone)| gone.dots()).sum();

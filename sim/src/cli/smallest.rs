@@ -1,0 +1,134 @@
+//! The smallest schedule of a failure.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sim::case::Case;
+use sim::schedule::Schedule;
+use sim::shrink;
+use sim::world::{Failure, Invariant, Options, run};
+
+use super::{Held, Shrink, Stopped, case_of, file};
+
+pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
+    let case = case_of(args.file.as_ref(), args.seed, args.scenario, args.sabotage)?;
+    let options = Options {
+        sabotage: case.sabotage(),
+        trace: false,
+    };
+    let outcome = case.run(false);
+    let name = &case.schedule().name;
+    let progress = progress(args.budget);
+    let shrunk = match (args.reach, &outcome.failure) {
+        (None, None) => {
+            return Err(Stopped::Usage(format!(
+                "{name} holds: there is nothing to shrink"
+            )));
+        }
+        (Some(_), Some(failure)) => {
+            return Err(Stopped::Usage(format!(
+                "{name} does not hold: {:?}",
+                failure.invariant
+            )));
+        }
+        (Some(state), None) if outcome.coverage.of(state) == 0 => {
+            let state = state.name();
+            return Err(Stopped::Usage(format!("{name} does not reach {state:?}")));
+        }
+        (Some(state), None) => shrink::shrink(case.schedule(), args.budget, |candidate| {
+            progress.inc(1);
+            let outcome = run(candidate, options);
+            outcome.failure.is_none() && outcome.coverage.of(state) > 0
+        }),
+        (None, Some(failure)) => shrink::shrink(case.schedule(), args.budget, |candidate| {
+            progress.inc(1);
+            let broken = run(candidate, options).failure;
+            broken.is_some_and(|broken| broken.invariant == failure.invariant)
+        }),
+    };
+    progress.finish_and_clear();
+    let path = args.out.clone();
+    let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.json", case.slug())));
+    file::write(&path, &shrunk.schedule.to_json())?;
+    let (before, after) = (size(case.schedule()), size(&shrunk.schedule));
+    writeln!(out, "{name}: {before}")?;
+    writeln!(
+        out,
+        "{}: {after}, after {} runs\n",
+        path.display(),
+        shrunk.runs
+    )?;
+    let small = Case::saved(&path, shrunk.schedule, case.sabotage());
+    if let Some(failure) = small.run(false).failure {
+        out.write_all(sim::report::failure(&small, &failure).as_bytes())?;
+        writeln!(out, "\nAs a test:\n")?;
+        out.write_all(test(&small, &case, &failure, &path).as_bytes())?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn progress(budget: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} shrinking: {pos} runs, {len} at most");
+    ProgressBar::new(budget).with_style(style.expect("the template is sound"))
+}
+
+fn size(schedule: &Schedule) -> String {
+    format!(
+        "{} nodes, {} steps, {:.1} s",
+        schedule.nodes.len(),
+        schedule.steps.len(),
+        schedule.heal_ms as f64 / 1000.0
+    )
+}
+
+/// A test that stands on its own.
+fn test(small: &Case, found: &Case, failure: &Failure, path: &Path) -> String {
+    let name: String = found
+        .slug()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    let invariant = snake(failure.invariant);
+    let json = small.schedule().to_json();
+    let (options, assertion) = match small.sabotage() {
+        None => (
+            "Options::default()".into(),
+            "    assert!(outcome.failure.is_none(), \"{}\", outcome.failure.unwrap());\n".into(),
+        ),
+        Some(sabotage) => (
+            format!("Options {{ sabotage: Sabotage::named(\"{sabotage}\"), trace: false }}"),
+            format!(
+                "    let invariant = outcome.failure.map(|failure| failure.invariant);\n    \
+                 assert_eq!(invariant, Some(Invariant::{:?}));\n",
+                failure.invariant
+            ),
+        ),
+    };
+    format!(
+        "/// {}. Found by `{}`.\n#[test]\nfn {invariant}_{name}() {{\n    // Or include_str! of {}.\n    \
+         let schedule = Schedule::parse(\n        r##\"{json}\"##,\n    )\n    .unwrap();\n    \
+         let outcome = run(&schedule, {options});\n{assertion}}}\n",
+        capital(failure.invariant.sentence()),
+        found.repeat(),
+        path.display(),
+    )
+}
+
+fn snake(invariant: Invariant) -> String {
+    let mut name = String::new();
+    for c in format!("{invariant:?}").chars() {
+        if c.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(c.to_lowercase());
+    }
+    name
+}
+
+fn capital(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    let first = chars.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(chars).collect()
+}
