@@ -212,6 +212,27 @@ impl Generator {
             self.push(at, Action::Crash { node: node.clone() });
             self.again(at, node);
         }
+        if self.rng.u32(0..4) == 0 {
+            self.crash_loop();
+        }
+    }
+
+    /// A node that crashes soon after each start, as one does whose disk is full. Its users come back
+    /// each time.
+    fn crash_loop(&mut self) {
+        let (node, period) = (self.some_node(), self.settings.broadcast_period);
+        let mut at = self.rng.u64(0..self.end_ms);
+        for _ in 0..self.rng.u32(3..12) {
+            self.push(at, Action::Crash { node: node.clone() });
+            at += self.rng.u64(1..period);
+            let start = Action::Start {
+                node: node.clone(),
+                clock_ms: 0,
+            };
+            self.push(at, start);
+            self.rejoin(at, &node);
+            at += self.rng.u64(1..4 * period);
+        }
     }
 
     /// A node that is gone comes back, or another takes its place, or neither.
