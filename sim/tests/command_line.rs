@@ -1,0 +1,268 @@
+//! What the commands say, and how they exit.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn sim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    format!("{out}{err}")
+}
+
+#[track_caller]
+fn exits(args: &[&str], code: i32, with: &[&str]) {
+    let output = sim(args);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    for part in with {
+        assert!(
+            said.contains(part),
+            "{args:?} does not say {part:?}: {said}"
+        );
+    }
+}
+
+/// A file of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[test]
+fn a_run_without_a_word_names_its_seed() {
+    exits(
+        &[],
+        0,
+        &["seed ", "cluster", "agreed", "All held.", "run --seed "],
+    );
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_a_sentence() {
+    exits(&["run"], 2, &["--seed"]);
+    exits(&["walk"], 2, &["walk"]);
+    exits(&["run", "--seed", "x"], 2, &["invalid value 'x'"]);
+    exits(
+        &["run", "--scenario", "none"],
+        2,
+        &["there is no such scenario"],
+    );
+    exits(
+        &["run", "--seed", "1", "--sabotage", "none"],
+        2,
+        &["diff-twice"],
+    );
+    exits(
+        &["sweep", "--seeds", "9..3"],
+        2,
+        &["there is no seed in 9..3"],
+    );
+    exits(&["sweep", "--seeds", "5.."], 2, &["--until-covered"]);
+    exits(&["sweep", "--jobs", "0"], 2, &["--jobs"]);
+    exits(&["sabotage", "--seeds", "0.."], 2, &["needs an end"]);
+    exits(
+        &["replay", "no-such-file.json"],
+        2,
+        &["no-such-file.json: "],
+    );
+    exits(&["run", "--seed", "1", "--tier", "moon"], 2, &["core"]);
+    exits(
+        &["shrink", "--seed", "1"],
+        2,
+        &["seed 1 holds: there is nothing to shrink"],
+    );
+}
+
+#[test]
+fn a_schedule_that_is_wrong_is_told_what_and_where() {
+    let json = sim::generate::random(1).to_json();
+    let wrong = [
+        ("\"seed\": 1,", "\"sead\": 1,", "unknown field `sead`"),
+        ("\"seed\": 1,", "\"seed\": true,", "line 3"),
+        ("\"heal_ms\": ", "\"heal_ms\": 9999999999", "heal_ms"),
+        (
+            "\"node\": \"n0\"",
+            "\"node\": \"n77\"",
+            "there is no node \"n77\"",
+        ),
+        ("\"do\": \"track\"", "\"do\": \"dance\"", "dance"),
+        ("\"queue\": ", "\"queue\": -", "line 23"),
+    ];
+    for (at, (from, to, says)) in wrong.into_iter().enumerate() {
+        let path = scratch(&format!("wrong-{at}.json"));
+        assert!(json.contains(from), "{from}");
+        fs::write(&path, json.replacen(from, to, 1)).unwrap();
+        let path = path.to_str().unwrap();
+        exits(&["replay", path], 2, &[path, says]);
+    }
+}
+
+#[test]
+fn a_schedule_that_was_written_replays_the_run() {
+    let path = scratch("schedule.json");
+    let file = path.to_str().unwrap();
+    let first = sim(&["run", "--seed", "7", "--print-trace", "--schedule", file]);
+    let second = sim(&["replay", file, "--print-trace", "--tier", "core"]);
+    assert_eq!(said(&first), said(&second));
+    assert_eq!(first.status.code(), Some(0));
+}
+
+#[test]
+fn a_failure_is_told_repeated_and_shrunk() {
+    let sabotaged = ["--sabotage", "diff-twice"];
+    let seed = (0..100).map(|seed| seed.to_string()).find(|seed| {
+        let args = [["run", "--seed", seed].as_slice(), &sabotaged].concat();
+        sim(&args).status.code() == Some(1)
+    });
+    let seed = seed.expect("a diff told twice is found");
+    let repeat = format!("run --seed {seed} --sabotage diff-twice");
+    let run = [["run", "--seed", &seed].as_slice(), &sabotaged].concat();
+    exits(
+        &run,
+        1,
+        &[
+            "DiffsAreTheTruth: ",
+            "node ",
+            "topic ",
+            "truth ",
+            "view ",
+            "last events",
+            &repeat,
+        ],
+    );
+    let path = scratch("shrunk.json");
+    let file = path.to_str().unwrap();
+    let shrink = ["shrink", "--seed", &seed, "--out", file, "--budget", "500"];
+    let shrink = [shrink.as_slice(), &sabotaged].concat();
+    exits(
+        &shrink,
+        1,
+        &[
+            "DiffsAreTheTruth: ",
+            "#[test]",
+            "fn diffs_are_the_truth_seed_",
+        ],
+    );
+    exits(
+        &["replay", file, "--sabotage", "diff-twice"],
+        1,
+        &["DiffsAreTheTruth: "],
+    );
+    exits(&["replay", file], 0, &["All held."]);
+}
+
+#[test]
+fn a_sweep_sums_up_and_misses_what_never_happened() {
+    let sweep = ["sweep", "--seeds", "0..3", "--jobs", "2"];
+    exits(&sweep, 0, &["swarm", "message lost", "3 runs", "All held."]);
+    let strict = [sweep.as_slice(), &["--require-coverage"]].concat();
+    exits(&strict, 1, &["FAILED: never happened: "]);
+    exits(
+        &["sweep", "--seeds", "0..1", "--scenario", "all"],
+        0,
+        &["All held."],
+    );
+}
+
+#[test]
+fn planted_defects_are_found_or_the_command_fails() {
+    let only = ["sabotage", "--only", "diff-lost"];
+    exits(
+        &only,
+        0,
+        &[
+            "diff-lost",
+            "DiffsAreTheTruth",
+            "here the planted defect acted",
+        ],
+    );
+    // No network of these two seeds loses its silence.
+    let few = [
+        "sabotage",
+        "--only",
+        "incarnation-reused",
+        "--seeds",
+        "0..2",
+    ];
+    exits(&few, 1, &["NEVER FOUND", "FAILED"]);
+}
+
+#[test]
+fn a_run_is_drawn() {
+    let path = scratch("run.html");
+    let file = path.to_str().unwrap();
+    exits(&["trace", "--seed", "3", "--out", file], 0, &["run.html"]);
+    assert!(fs::read_to_string(&path).unwrap().contains("seed 3"));
+}
+
+#[test]
+fn scenarios_are_listed_and_run_by_name() {
+    for scenario in sim::scenarios::all() {
+        exits(&["scenarios"], 0, &[scenario.name, scenario.rule]);
+    }
+    let first = sim::scenarios::all().remove(0).name;
+    exits(
+        &["run", "--scenario", first, "--seed", "3"],
+        0,
+        &["All held."],
+    );
+}
+
+#[test]
+fn a_journal_is_played_and_told() {
+    use presence_core::clock::ReplicaId;
+    use presence_core::entry::Pid;
+    use presence_core::presence::{KeyBuf, Meta};
+    use presence_core::tracker::Config;
+    use presence_core::tracker::journal::{Header, Input, Record};
+    use std::time::Duration;
+
+    let header = Header {
+        replica: ReplicaId::new("n0", 7),
+        config: Config::default(),
+        hash_seed: 1,
+        random: 2,
+        at: Duration::ZERO,
+    };
+    let record = |at, input| {
+        let at = Duration::from_millis(at);
+        Record { at, input }.to_line()
+    };
+    let track = Input::Track {
+        topic: "room".into(),
+        pid: Pid(3),
+        key: KeyBuf::Text("ada".into()),
+        meta: Meta::parse("{}").unwrap(),
+    };
+    let lines = [
+        header.to_line(),
+        record(100, track.clone()),
+        record(200, track),
+        record(2000, Input::Timeout),
+        record(3000, Input::UntrackPid { pid: Pid(3) }),
+    ];
+    let path = scratch("node.journal");
+    fs::write(&path, lines.join("\n")).unwrap();
+    let file = path.to_str().unwrap();
+    exits(
+        &["replay", file],
+        0,
+        &[
+            "n0#7 begins",
+            "track \"ada\" of process 3 in \"room\"",
+            "refused",
+            "→ all: heartbeat",
+            "diff 1 of \"room\": +ada",
+            "diff 2 of \"room\": -ada",
+            "0 presences are listed",
+        ],
+    );
+    fs::write(&path, format!("{}\nnonsense\n", lines[..2].join("\n"))).unwrap();
+    exits(&["replay", file], 2, &["+ada", "node.journal: line 3: "]);
+}
