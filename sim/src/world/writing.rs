@@ -232,7 +232,9 @@ pub(crate) fn words(body: &Body) -> String {
     let told = |delta: &presence_core::delta::Delta| {
         let values = delta.values().count();
         let gone: u64 = delta.gone().map(|(_, gone)| gone.dots()).sum();
-        format!("{values} presences, {gone} gone dots")
+        let presences = if values == 1 { "presence" } else { "presences" };
+        let dots = if gone == 1 { "dot" } else { "dots" };
+        format!("{values} {presences}, {gone} gone {dots}")
     };
     match body {
         Body::Heartbeat { delta, .. } if delta.is_empty() => "heartbeat".into(),
