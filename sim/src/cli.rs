@@ -347,6 +347,7 @@ fn jobs(asked: Option<u16>) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;

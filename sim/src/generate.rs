@@ -210,7 +210,7 @@ impl Generator {
             let node = self.some_node();
             let at = self.rng.u64(0..self.end_ms);
             self.push(at, Action::Crash { node: node.clone() });
-            self.again(at, node);
+            self.again(at, &node);
         }
         if self.rng.u32(0..4) == 0 {
             self.crash_loop();
@@ -236,7 +236,7 @@ impl Generator {
     }
 
     /// A node that is gone comes back, or another takes its place, or neither.
-    fn again(&mut self, at: u64, node: String) {
+    fn again(&mut self, at: u64, node: &str) {
         let Settings {
             broadcast_period: period,
             down_period: down,
@@ -269,12 +269,12 @@ impl Generator {
         self.push(
             at + away,
             Action::Start {
-                node: node.clone(),
+                node: node.to_owned(),
                 clock_ms,
             },
         );
         if self.rng.bool() {
-            self.rejoin(at + away, &node);
+            self.rejoin(at + away, node);
         }
     }
 
@@ -339,7 +339,7 @@ impl Generator {
                     );
                 }
             }
-            self.again(at + drain_ms, name);
+            self.again(at + drain_ms, &name);
         }
     }
 

@@ -34,14 +34,23 @@ pub struct Schedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Between two heartbeats that tell something.
     pub broadcast_period: u64,
+    /// Periods without a word, after which an idle node says that it lives.
     pub max_silent_periods: u32,
+    /// Silence after which a replica is not listed any more.
     pub down_period: u64,
+    /// Silence after which it is forgotten.
     pub permdown_period: u64,
+    /// Periods in which clocks are gathered before a transfer is asked for.
     pub clock_sample_periods: u32,
+    /// Entries of a delta that is kept to answer with; the only generation.
     pub max_delta_size: usize,
+    /// Whether a node that stops says goodbye.
     pub permdown_on_shutdown: bool,
+    /// Whether a presence of a node that stops goes when its key comes elsewhere.
     pub handover: bool,
+    /// Values of one part of an answer.
     pub chunk_values: usize,
     /// Shards of each node.
     pub pool_size: usize,
@@ -118,7 +127,8 @@ pub struct Step {
 /// What can happen. What makes no sense at its time, such as an operation at a node that does not run,
 /// does not happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "each variant says what its fields are")]
 pub enum Action {
     /// A process is tracked.
     Track {

@@ -158,6 +158,7 @@ impl<F: FnMut(&Schedule) -> bool> Shrinking<F> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::case::{Case, Family};

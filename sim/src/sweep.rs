@@ -1,8 +1,8 @@
 //! Many runs on all cores.
 
 use std::panic::resume_unwind;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ pub fn sweep(plan: &Plan, progress: &(dyn Fn() + Sync)) -> Swept {
             let seed = plan.first.wrapping_add(at / families);
             let case = Case::new(plan.families[which], seed, plan.sabotage);
             let outcome = case.run(false);
-            let mut swept = swept.lock().unwrap_or_else(|poison| poison.into_inner());
+            let mut swept = swept.lock().unwrap_or_else(PoisonError::into_inner);
             swept.tallies[which].add(&outcome);
             if let Some(failure) = outcome.failure {
                 if at < stop.fetch_min(at, Ordering::Relaxed) {
@@ -175,9 +175,7 @@ pub fn sweep(plan: &Plan, progress: &(dyn Fn() + Sync)) -> Swept {
             }
         }
     });
-    let mut swept = swept
-        .into_inner()
-        .unwrap_or_else(|poison| poison.into_inner());
+    let mut swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
     if swept.failure.is_none() {
         swept.seeds = swept
             .tallies

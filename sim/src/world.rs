@@ -798,7 +798,7 @@ impl<'a> World<'a> {
             }
             self.traffic.count(&message.body);
             self.log_message(node, to, |to| format!("→ {to}"), &message);
-            self.post(node, to, shard, Rc::clone(&message));
+            self.post(node, to, shard, &message);
         }
         Ok(())
     }

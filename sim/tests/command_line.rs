@@ -1,5 +1,7 @@
 //! What the commands say, and how they exit.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -92,6 +94,7 @@ fn a_schedule_that_is_wrong_is_told_what_and_where() {
             "there is no node \"n77\"",
         ),
         ("\"do\": \"track\"", "\"do\": \"dance\"", "dance"),
+        ("\"at_ms\"", "\"oops\": 1, \"at_ms\"", "oops"),
         ("\"queue\": ", "\"queue\": -", "line 23"),
     ];
     for (at, (from, to, says)) in wrong.into_iter().enumerate() {

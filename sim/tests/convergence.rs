@@ -1,5 +1,7 @@
 //! Clusters take no longer to agree than they did.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use sim::convergence::Convergence;
 
 #[test]

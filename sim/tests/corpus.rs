@@ -3,6 +3,8 @@
 //! A file is named after the state that it reaches (`queue-overflow.json`) or after what it once broke
 //! (`failed-….json`). `sim shrink --seed N --reach STATE --out FILE` makes one.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! The same seed gives the same trace, byte for byte, in every process.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::Command;
 
 fn trace(seed: u64) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! Whatever is left out of a schedule, it holds.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use proptest::prelude::*;
 use sim::generate;
 use sim::schedule::Schedule;

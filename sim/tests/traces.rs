@@ -1,5 +1,7 @@
 //! A few short traces, so that a change of what nodes say is seen in review.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use sim::schedule::Schedule;
 use sim::world::{Options, run};
 

@@ -46,10 +46,10 @@ impl World<'_> {
     }
 
     /// Sends a message on its way.
-    pub(super) fn post(&mut self, from: usize, to: usize, shard: usize, message: Rc<Message>) {
+    pub(super) fn post(&mut self, from: usize, to: usize, shard: usize, message: &Rc<Message>) {
         if self.link(from, to).cuts > 0 {
             self.coverage.count(Counted::CutOff);
-            self.log_message(from, to, |to| format!("cut off from {to}"), &message);
+            self.log_message(from, to, |to| format!("cut off from {to}"), message);
             return;
         }
         let network = &self.schedule.network;
@@ -58,7 +58,7 @@ impl World<'_> {
         if !calm {
             if self.rng.u32(0..1_000_000) < network.loss {
                 self.coverage.count(Counted::Lost);
-                self.log_message(from, to, |to| format!("lost on its way to {to}"), &message);
+                self.log_message(from, to, |to| format!("lost on its way to {to}"), message);
                 return;
             }
             if self.rng.u32(0..1_000_000) < network.repeat {
@@ -88,7 +88,7 @@ impl World<'_> {
                 to,
                 shard,
                 sent: self.now,
-                message: Rc::clone(&message),
+                message: Rc::clone(message),
             };
             self.at(at, Happening::Deliver(parcel));
         }
