@@ -1,0 +1,62 @@
+//! Each scenario reaches what it is about, and holds.
+
+use sim::scenarios::{self, Scenario};
+use sim::schedule::Schedule;
+use sim::world::{Options, run};
+
+const SEEDS: std::ops::Range<u64> = 0..12;
+
+#[test]
+fn each_holds_and_reaches_what_it_is_about() {
+    let wrong: Vec<String> = scenarios::all().iter().flat_map(judged).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn judged(scenario: &Scenario) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for seed in SEEDS {
+        let schedule = (scenario.schedule)(seed);
+        let outcome = run(&schedule, Options::default());
+        let mut note = |what: String| wrong.push(format!("{} {seed}: {what}", scenario.name));
+        if let Some(failure) = &outcome.failure {
+            note(failure.to_string());
+            continue;
+        }
+        for &state in scenario.reaches {
+            if outcome.coverage.of(state) == 0 {
+                note(format!("never: {}", state.name()));
+            }
+        }
+        for &state in scenario.avoids {
+            if outcome.coverage.of(state) > 0 {
+                note(format!("happened: {}", state.name()));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn each_is_a_valid_schedule_under_its_name() {
+    let all = scenarios::all();
+    for (at, scenario) in all.iter().enumerate() {
+        assert!(all[..at].iter().all(|other| other.name != scenario.name));
+        for seed in SEEDS {
+            let schedule = (scenario.schedule)(seed);
+            assert_eq!(schedule.name, scenario.name);
+            assert_eq!(Schedule::parse(&schedule.to_json()), Ok(schedule));
+        }
+    }
+}
+
+#[test]
+fn the_seed_varies_a_scenario() {
+    for scenario in scenarios::all() {
+        assert_ne!(
+            (scenario.schedule)(1),
+            (scenario.schedule)(2),
+            "{}",
+            scenario.name
+        );
+    }
+}
