@@ -629,6 +629,10 @@ impl<'a> World<'a> {
             local,
         );
         let goodbye = matches!(message.body, Body::Permdown);
+        let stopping = match message.body {
+            Body::Stopping { handover, .. } => Some(handover),
+            _ => None,
+        };
         let old = before
             .as_ref()
             .is_some_and(|(known, _)| known.supersedes(&from_replica));
@@ -647,6 +651,7 @@ impl<'a> World<'a> {
                     }
                 };
                 heard.hear(local, sent, new);
+                heard.hear_stop(from_replica.incarnation(), stopping);
                 if goodbye {
                     heard.goodbye = heard.goodbye.max(from_replica.incarnation());
                 }
@@ -723,6 +728,10 @@ impl<'a> World<'a> {
             Event::Permdown(replica) => {
                 if let Some(life) = &mut self.nodes[node].life {
                     life.shards[shard].removed.insert(replica.clone());
+                    let of = node_named(&self.nodes, replica.name());
+                    if let Some(life) = &mut self.nodes[node].life {
+                        life.shards[shard].heard[of].stopping = None;
+                    }
                 }
                 self.coverage.count(Counted::Permdown);
                 self.log_found(node, replica.name(), || format!("forgets {replica}"));

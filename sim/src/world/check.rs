@@ -148,8 +148,9 @@ impl World<'_> {
             .filter(|number| !renewed.contains(number))
         {
             self.judge_leave(node, shard, number, cause)?;
+            self.judge_lingering(node, shard, number, told, cause)?;
         }
-        Ok(())
+        self.judge_handover(node, shard, told, &renewed)
     }
 
     fn view(&mut self, node: usize, shard: usize) -> &mut super::view::View {
@@ -253,6 +254,118 @@ impl World<'_> {
             let what = format!("left the list, and presence {last}, which it became, is not there");
             Err(self.failure_of(Invariant::UpdateInOneStep, node, number, what))
         }
+    }
+
+    /// What a node leaves behind as it stops stays until the node is down, back, said goodbye, or until
+    /// its key is tracked elsewhere.
+    fn judge_lingering(
+        &self,
+        node: usize,
+        shard: usize,
+        number: Number,
+        told: &Told,
+        cause: Cause,
+    ) -> Checked {
+        let (Some(life), Some(presence)) = (&self.nodes[node].life, self.truth.of(number)) else {
+            return Ok(());
+        };
+        let owner = presence.node;
+        if owner == node || self.truth.how(number) != Some(How::Stopped) {
+            return Ok(());
+        }
+        let heard = &life.shards[shard].heard[owner];
+        let silence = heard.last.map(|last| life.local(self.now) - last);
+        let handed_over = heard.stopping.is_some_and(|stopping| stopping.handover)
+            && told
+                .joins
+                .iter()
+                .any(|&join| self.is_elsewhere(join, number));
+        let explained = handed_over
+            || match cause {
+                Cause::Local => false,
+                Cause::Timer => silence.is_none_or(|silence| silence >= self.config.down_period),
+                // Its node may say of its own accord that somebody took its place, whose join got lost.
+                Cause::Message { from, replaced } => {
+                    let stop = self.config.permdown_on_shutdown || self.config.handover;
+                    from == owner && (replaced || stop)
+                }
+                Cause::Gone(of) => of == owner && heard.stopping.is_none(),
+            };
+        if explained {
+            return Ok(());
+        }
+        let what = "left the list although its node stopped and counts neither as down nor as back";
+        Err(self.failure_of(Invariant::Lingering, node, number, what))
+    }
+
+    /// Whether two presences have the same key and live on two nodes.
+    fn is_elsewhere(&self, one: Number, other: Number) -> bool {
+        match (self.truth.of(one), self.truth.of(other)) {
+            (Some(one), Some(other)) => {
+                one.node != other.node && one.topic == other.topic && one.key == other.key
+            }
+            _ => false,
+        }
+    }
+
+    /// Whoever joins under the key of a presence that is handed over takes its place in the same diff.
+    fn judge_handover(
+        &self,
+        node: usize,
+        shard: usize,
+        told: &Told,
+        renewed: &BTreeSet<Number>,
+    ) -> Checked {
+        if !self.config.handover || told.joins.is_empty() {
+            return Ok(());
+        }
+        let Some(life) = &self.nodes[node].life else {
+            return Ok(());
+        };
+        let of_shard = &life.shards[shard];
+        let hands_over = |number: Number| {
+            self.truth.of(number).is_some_and(|presence| {
+                let stopping = of_shard.heard[presence.node].stopping;
+                presence.node != node && stopping.is_some_and(|stopping| stopping.handover)
+            })
+        };
+        let Some(listed) = of_shard.view.topics.get(&told.topic) else {
+            return Ok(());
+        };
+        let mut left: Vec<Number> = listed.iter().copied().filter(|&n| hands_over(n)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let updated = |join: &Number| {
+            let mut leaves = told.leaves.iter();
+            leaves.any(|&leave| self.truth.successors(leave).any(|next| next == *join))
+        };
+        let is_new =
+            |join: &&Number| !renewed.contains(join) && !hands_over(**join) && !updated(join);
+        let mut taken: Vec<Number> = told.leaves.clone();
+        for &join in told.joins.iter().filter(is_new) {
+            let stopped = |leave: &Number| {
+                let stopped = self.truth.how(*leave) == Some(How::Stopped);
+                (stopped || hands_over(*leave)) && self.is_elsewhere(join, *leave)
+            };
+            // Whoever was there before the stop, and is listed again, takes nobody's place.
+            let since = self.truth.of(join).map_or(0, |presence| presence.since);
+            let is_later = |left: Number| {
+                let leaving = self.truth.of(left).and_then(|presence| presence.left);
+                leaving.is_some_and(|leaving| leaving.how == How::Stopped && leaving.at < since)
+            };
+            if let Some(at) = taken.iter().position(stopped) {
+                taken.swap_remove(at);
+            } else if let Some(at) = left
+                .iter()
+                .position(|&left| is_later(left) && self.is_elsewhere(join, left))
+            {
+                let twice = left.swap_remove(at);
+                let what = format!("is still listed as {join} joins, which takes its place");
+                return Err(self.failure_of(Invariant::Handover, node, twice, what));
+            }
+        }
+        Ok(())
     }
 
     /// The list of a topic is what the diffs say.

@@ -84,6 +84,16 @@ pub(super) struct Heard {
     pub(super) session: Micros,
     /// The incarnation that said goodbye.
     pub(super) goodbye: u64,
+    /// The life that said that it stops, unless a later one was heard since.
+    pub(super) stopping: Option<Stopping>,
+}
+
+/// A life that said that it stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stopping {
+    pub(super) incarnation: u64,
+    /// Whether its presences are handed over.
+    pub(super) handover: bool,
 }
 
 impl Node {
@@ -162,6 +172,19 @@ impl Heard {
         if new {
             self.session = sent;
         }
+    }
+
+    /// A life was heard, which says that it stops or says nothing of it.
+    pub(super) fn hear_stop(&mut self, incarnation: u64, handover: Option<bool>) {
+        if let Some(handover) = handover {
+            self.stopping = Some(Stopping {
+                incarnation,
+                handover,
+            });
+        }
+        self.stopping = self
+            .stopping
+            .filter(|stopping| stopping.incarnation == incarnation);
     }
 
     /// The time for which the hearer did not run is no silence.

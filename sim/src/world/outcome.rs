@@ -22,6 +22,10 @@ pub enum Invariant {
     NoLoss,
     /// An update swaps in one step.
     UpdateInOneStep,
+    /// What a node leaves behind as it stops stays for as long as promised.
+    Lingering,
+    /// A key that is handed over counts once.
+    Handover,
     /// What is tracked on a node is listed there, at once, and nothing else of it.
     OwnPresences,
     /// A node tells others of its presences only what is true.
@@ -52,6 +56,10 @@ impl Invariant {
             Self::NoGhosts => "what has left is never listed again",
             Self::NoLoss => "what is present stays listed, unless its node was not heard",
             Self::UpdateInOneStep => "an update swaps in one step",
+            Self::Lingering => {
+                "what a node that stopped leaves behind stays until it is down, back, or taken over"
+            }
+            Self::Handover => "with handover a key that is tracked elsewhere does not count twice",
             Self::OwnPresences => {
                 "a node lists what is tracked on it, at once, and nothing else of itself"
             }
