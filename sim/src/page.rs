@@ -1,1 +1,164 @@
-//! A run as one page.
+//! A run as one page of HTML, which needs nothing beside it.
+
+mod chart;
+
+use std::fmt::Write;
+
+use serde_json::json;
+
+use self::chart::Chart;
+use crate::schedule::Schedule;
+use crate::trace::{Kind, Traced};
+use crate::world::Outcome;
+
+/// What the list of events may take, in bytes.
+const LIST_BYTES: usize = 1_400_000;
+/// What one event may take of it, in characters.
+const EVENT_CHARS: usize = 300;
+
+/// Draws a run: a lane for each node, and below all that happened.
+///
+/// The page is smaller than 2 MB: of a run that is too long for it, messages are left out first.
+pub fn render(schedule: &Schedule, traced: &Traced, outcome: &Outcome) -> String {
+    let chart = Chart::new(schedule, traced, outcome);
+    let (lines, left_out) = listed(schedule, traced);
+    let data = json!({
+        "nodes": schedule.nodes.iter().map(|node| &node.name).collect::<Vec<_>>(),
+        "lines": lines,
+        "views": chart.views(),
+        "lives": chart.lives(),
+        "faults": chart.faults(),
+        "left": chart::LEFT,
+        "right": chart::RIGHT,
+        "width": chart::WIDTH,
+        "end": chart.end,
+    });
+    // Nothing in it may end the element that holds it.
+    let data = data.to_string().replace('<', "\\u003c");
+    let options = schedule.nodes.iter().enumerate();
+    let options: String = options
+        .map(|(at, node)| format!("<option value=\"{at}\">{}</option>", escaped(&node.name)))
+        .collect();
+    let left_out = match left_out {
+        0 => String::new(),
+        count => {
+            format!("<p class=\"sub\">{count} events are left out, for the size of the page.</p>")
+        }
+    };
+    let (css, js) = (include_str!("page/page.css"), include_str!("page/page.js"));
+    let title = escaped(&schedule.name);
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
+         <style>{css}</style></head><body>\n<h1>{title}</h1>\n<p class=\"sub\">{}</p>\n{}\n\
+         <div class=\"chart\">{}{}</div>\n\
+         <h2 id=\"events\">What happened</h2><form id=\"filter\">\
+         <label>Node <select id=\"node\"><option value=\"\">all</option>{options}</select></label>\
+         <label>Kind <select id=\"kind\"><option value=\"quiet\">all but messages</option>\
+         <option value=\"all\">all</option>{}</select></label>\
+         <label>From second <input id=\"from\" type=\"number\" min=\"0\" step=\"0.1\" size=\"8\"></label>\
+         <label>Text <input id=\"text\" type=\"search\"></label>\
+         <span id=\"count\" role=\"status\"></span></form>{left_out}\n\
+         <table><thead><tr><th>second</th><th>node</th><th>kind</th><th class=\"wide\">event</th></tr></thead>\
+         <tbody id=\"rows\"></tbody></table><p><button id=\"more\" type=\"button\">Show more</button></p>\n\
+         <div id=\"tip\"></div><script type=\"application/json\" id=\"data\">{data}</script>\
+         <script>{js}</script></body></html>\n",
+        summary(schedule, outcome),
+        verdict(&chart, outcome),
+        chart.svg(),
+        chart::KEY,
+        kinds(),
+    )
+}
+
+/// Time, node (or -1), kind and text of each event that finds room, and how many do not.
+fn listed(schedule: &Schedule, traced: &Traced) -> (Vec<(u64, i64, &'static str, String)>, usize) {
+    let size = |text: &str| text.len().min(EVENT_CHARS) + 40;
+    let mut room = LIST_BYTES;
+    let mut kept = vec![false; traced.lines.len()];
+    for messages in [false, true] {
+        for (at, line) in traced.lines.iter().enumerate() {
+            if (line.kind() == Kind::Message) == messages && size(&line.text) <= room {
+                room -= size(&line.text);
+                kept[at] = true;
+            }
+        }
+    }
+    let lines = traced.lines.iter().zip(&kept).filter(|(_, kept)| **kept);
+    let lines: Vec<_> = lines
+        .map(|(line, _)| {
+            let mut nodes = schedule.nodes.iter();
+            let named = |name: &str| nodes.position(|node| node.name == name);
+            let node = line.node.as_deref().and_then(named);
+            let text = line.text.chars().take(EVENT_CHARS).collect();
+            (
+                line.at,
+                node.map_or(-1, |node| node as i64),
+                line.kind().name(),
+                text,
+            )
+        })
+        .collect();
+    let left_out = traced.lines.len() - lines.len();
+    (lines, left_out)
+}
+
+fn summary(schedule: &Schedule, outcome: &Outcome) -> String {
+    let settings = &schedule.settings;
+    format!(
+        "{} nodes, {:.1} s, {} events, {} messages. A period is {} ms, down after {:.1} s of silence, \
+         permdown after {:.1} s. Seed {}.",
+        schedule.nodes.len(),
+        outcome.simulated.as_secs_f64(),
+        outcome.events,
+        outcome.traffic.total(),
+        settings.broadcast_period,
+        settings.down_period as f64 / 1000.0,
+        settings.permdown_period as f64 / 1000.0,
+        schedule.seed,
+    )
+}
+
+fn verdict(chart: &Chart<'_>, outcome: &Outcome) -> String {
+    if let Some(failure) = &outcome.failure {
+        let sentence = escaped(failure.invariant.sentence());
+        let told = escaped(&failure.to_string());
+        return format!(
+            "<div class=\"verdict bad\" role=\"alert\"><strong>An invariant broke: {sentence}.</strong>\
+             <pre>{told}</pre></div>"
+        );
+    }
+    let mut text = "<div class=\"verdict\"><strong>All invariants held.</strong>".to_owned();
+    if let (Some(healed), Some(after)) = (chart.healed, outcome.converged_after) {
+        let healed = healed as f64 / 1e6;
+        let after = after.as_secs_f64();
+        let _ = write!(
+            text,
+            " Faults ended at {healed:.1} s; all agreed {after:.2} s later."
+        );
+    }
+    text.push_str("</div>");
+    text
+}
+
+fn kinds() -> String {
+    let kinds = [
+        Kind::Happening,
+        Kind::Operation,
+        Kind::Diff,
+        Kind::Message,
+        Kind::Up,
+        Kind::Down,
+        Kind::Forgotten,
+    ];
+    let option = |kind: Kind| format!("<option>{}</option>", kind.name());
+    kinds.into_iter().map(option).collect()
+}
+
+/// Text that may stand in HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

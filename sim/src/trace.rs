@@ -74,6 +74,55 @@ pub struct Difference {
     pub extra: usize,
 }
 
+/// What sort of thing happened.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// A message is sent.
+    Message,
+    /// A node tells a change of its lists.
+    Diff,
+    /// Somebody comes, changes or goes.
+    Operation,
+    /// A node lists a replica.
+    Up,
+    /// A node lists a replica no more.
+    Down,
+    /// A node forgets a replica.
+    Forgotten,
+    /// All else: lives of nodes, faults and what ends them.
+    Happening,
+}
+
+impl Kind {
+    /// Its name on a page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Diff => "diff",
+            Self::Operation => "operation",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Forgotten => "permdown",
+            Self::Happening => "happening",
+        }
+    }
+}
+
+impl Line {
+    /// What sort of thing happened.
+    pub fn kind(&self) -> Kind {
+        match self.text.split(' ').next() {
+            Some("→") => Kind::Message,
+            Some("tells") => Kind::Diff,
+            Some("tracks" | "updates" | "untracks" | "process") => Kind::Operation,
+            Some("finds") if self.text.ends_with(" up") => Kind::Up,
+            Some("finds") => Kind::Down,
+            Some("forgets") => Kind::Forgotten,
+            _ => Kind::Happening,
+        }
+    }
+}
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let node = self.node.as_deref().unwrap_or("");

@@ -124,6 +124,7 @@ impl World<'_> {
                     life.slow_us = *us_per_message;
                     life.slow_until = now + ms * 1000;
                     self.coverage.count(Counted::SlowNode);
+                    self.span_until(node, "slow", now + ms * 1000);
                     self.log(node, || {
                         format!("takes {us_per_message} µs a message for {ms} ms")
                     });

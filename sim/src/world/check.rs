@@ -100,7 +100,7 @@ impl World<'_> {
             }
             self.check_topic(node, shard, &told.topic)?;
         }
-        self.measure(node);
+        self.measure();
         Ok(())
     }
 
@@ -275,11 +275,10 @@ impl World<'_> {
         }
         let heard = &life.shards[shard].heard[owner];
         let silence = heard.last.map(|last| life.local(self.now) - last);
+        // With handover the key is listed all the time, and never less than once.
+        let listed = life.shards[shard].view.topics.get(&told.topic);
         let handed_over = heard.stopping.is_some_and(|stopping| stopping.handover)
-            && told
-                .joins
-                .iter()
-                .any(|&join| self.is_elsewhere(join, number));
+            && listed.is_some_and(|listed| listed.iter().any(|&n| self.is_elsewhere(n, number)));
         let explained = handed_over
             || match cause {
                 Cause::Local => false,

@@ -123,6 +123,16 @@ impl World<'_> {
         }
     }
 
+    /// Something that lasts until then.
+    pub(super) fn span_until(&mut self, node: usize, what: &str, to: Micros) {
+        self.span(node, what, self.now);
+        if let Some(trace) = &mut self.trace
+            && let Some(span) = trace.traced.spans.last_mut()
+        {
+            span.to = Some(to);
+        }
+    }
+
     pub(super) fn end_span(&mut self, node: usize, what: &str) {
         let now = self.now;
         if let Some(trace) = &mut self.trace {
@@ -155,15 +165,14 @@ impl World<'_> {
         }
     }
 
-    /// Notes by how much the view of a node differs from the truth, and of all others where the truth
-    /// has changed with it.
-    pub(super) fn measure(&mut self, _node: usize) {
+    /// Notes by how much each view differs from the truth, which may have changed for all.
+    pub(super) fn measure(&mut self) {
         let Some(trace) = &mut self.trace else {
             return;
         };
         trace.last.resize(self.nodes.len(), None);
         let mut found = Vec::new();
-        for (at, node) in self.nodes.iter().enumerate() {
+        for node in &self.nodes {
             let Some(life) = &node.life else {
                 found.push(None);
                 continue;
@@ -181,7 +190,6 @@ impl World<'_> {
                 .filter(|of| of.pool == node.pool)
                 .filter_map(|of| of.life.as_ref());
             let all: usize = all.map(|life| life.alive.len()).sum();
-            let _ = at;
             found.push(Some((all.saturating_sub(right.len()), wrong.len())));
         }
         let Some(trace) = &mut self.trace else {
