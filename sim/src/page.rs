@@ -8,7 +8,7 @@ use serde_json::json;
 
 use self::chart::Chart;
 use crate::schedule::Schedule;
-use crate::trace::{Kind, Traced};
+use crate::trace::{Mark, Traced};
 use crate::world::Outcome;
 
 /// What the list of events may take, in bytes.
@@ -78,7 +78,7 @@ fn listed(schedule: &Schedule, traced: &Traced) -> (Vec<(u64, i64, &'static str,
     let mut kept = vec![false; traced.lines.len()];
     for messages in [false, true] {
         for (at, line) in traced.lines.iter().enumerate() {
-            if (line.kind() == Kind::Message) == messages && size(&line.text) <= room {
+            if (line.mark() == Mark::Message) == messages && size(&line.text) <= room {
                 room -= size(&line.text);
                 kept[at] = true;
             }
@@ -94,7 +94,7 @@ fn listed(schedule: &Schedule, traced: &Traced) -> (Vec<(u64, i64, &'static str,
             (
                 line.at,
                 node.map_or(-1, |node| node as i64),
-                line.kind().name(),
+                line.mark().name(),
                 text,
             )
         })
@@ -143,15 +143,15 @@ fn verdict(chart: &Chart<'_>, outcome: &Outcome) -> String {
 
 fn kinds() -> String {
     let kinds = [
-        Kind::Happening,
-        Kind::Operation,
-        Kind::Diff,
-        Kind::Message,
-        Kind::Up,
-        Kind::Down,
-        Kind::Forgotten,
+        Mark::Happening,
+        Mark::Operation,
+        Mark::Diff,
+        Mark::Message,
+        Mark::Up,
+        Mark::Down,
+        Mark::Forgotten,
     ];
-    let option = |kind: Kind| format!("<option>{}</option>", kind.name());
+    let option = |kind: Mark| format!("<option>{}</option>", kind.name());
     kinds.into_iter().map(option).collect()
 }
 

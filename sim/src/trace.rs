@@ -74,9 +74,9 @@ pub struct Difference {
     pub extra: usize,
 }
 
-/// What sort of thing happened.
+/// How a line is shown on a page.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Kind {
+pub enum Mark {
     /// A message is sent.
     Message,
     /// A node tells a change of its lists.
@@ -93,7 +93,7 @@ pub enum Kind {
     Happening,
 }
 
-impl Kind {
+impl Mark {
     /// Its name on a page.
     pub fn name(self) -> &'static str {
         match self {
@@ -109,16 +109,18 @@ impl Kind {
 }
 
 impl Line {
-    /// What sort of thing happened.
-    pub fn kind(&self) -> Kind {
-        match self.text.split(' ').next() {
-            Some("→") => Kind::Message,
-            Some("tells") => Kind::Diff,
-            Some("tracks" | "updates" | "untracks" | "process") => Kind::Operation,
-            Some("finds") if self.text.ends_with(" up") => Kind::Up,
-            Some("finds") => Kind::Down,
-            Some("forgets") => Kind::Forgotten,
-            _ => Kind::Happening,
+    /// How it is shown.
+    pub fn mark(&self) -> Mark {
+        match self.kind {
+            Kind::Message => Mark::Message,
+            Kind::Diff => Mark::Diff,
+            Kind::Operation => Mark::Operation,
+            Kind::Cluster | Kind::Life => match self.text.split(' ').next() {
+                Some("finds") if self.text.ends_with(" up") => Mark::Up,
+                Some("finds") => Mark::Down,
+                Some("forgets") => Mark::Forgotten,
+                _ => Mark::Happening,
+            },
         }
     }
 }

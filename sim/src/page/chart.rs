@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::escaped;
 use crate::schedule::Schedule;
-use crate::trace::{Difference, Kind, Span, Traced};
+use crate::trace::{Difference, Mark, Span, Traced};
 use crate::world::Outcome;
 
 pub(super) const WIDTH: f64 = 1320.0;
@@ -304,26 +304,26 @@ impl<'a> Chart<'a> {
                 continue;
             }
             let x = self.x(line.at);
-            match line.kind() {
+            match line.mark() {
                 // What falls into one place is drawn once.
-                Kind::Operation => drop(ticks.insert((x * 2.0) as u64)),
-                Kind::Up | Kind::Down | Kind::Forgotten => {
-                    let (y, shape) = match line.kind() {
-                        Kind::Up => (base - 3.0, "l4 6h-8z"),
-                        Kind::Down => (base + 3.0, "l4 -6h-8z"),
+                Mark::Operation => drop(ticks.insert((x * 2.0) as u64)),
+                Mark::Up | Mark::Down | Mark::Forgotten => {
+                    let (y, shape) = match line.mark() {
+                        Mark::Up => (base - 3.0, "l4 6h-8z"),
+                        Mark::Down => (base + 3.0, "l4 -6h-8z"),
                         _ => (base - 4.0, "l4 4l-4 4l-4 -4z"),
                     };
                     if !marks.insert(((x * 2.0) as u64, line.text.clone())) {
                         continue;
                     }
-                    let (class, text) = (line.kind().name(), escaped(&line.text));
+                    let (class, text) = (line.mark().name(), escaped(&line.text));
                     let at = line.at as f64 / 1e6;
                     let _ = write!(
                         svg,
                         "<path class=\"{class}\" d=\"M{x:.1} {y}{shape}\"><title>{at:.3} s {text}</title></path>"
                     );
                 }
-                Kind::Message | Kind::Diff | Kind::Happening => {}
+                Mark::Message | Mark::Diff | Mark::Happening => {}
             }
         }
         let (from, mut path) = (self.top(node) + 14.0, String::new());

@@ -276,9 +276,10 @@ impl World<'_> {
         let heard = &life.shards[shard].heard[owner];
         let silence = heard.last.map(|last| life.local(self.now) - last);
         // With handover the key is listed all the time, and never less than once.
-        let listed = life.shards[shard].view.topics.get(&told.topic);
-        let handed_over = heard.stopping.is_some_and(|stopping| stopping.handover)
-            && listed.is_some_and(|listed| listed.iter().any(|&n| self.is_elsewhere(n, number)));
+        let handed_over = heard.stopping.is_some_and(|stopping| stopping.handover) && {
+            let mut listed = life.shards[shard].view.numbers_of(&told.topic);
+            listed.any(|n| self.is_elsewhere(n, number))
+        };
         let explained = handed_over
             || match cause {
                 Cause::Local => false,
@@ -328,10 +329,8 @@ impl World<'_> {
                 presence.node != node && stopping.is_some_and(|stopping| stopping.handover)
             })
         };
-        let Some(listed) = of_shard.view.topics.get(&told.topic) else {
-            return Ok(());
-        };
-        let mut left: Vec<Number> = listed.iter().copied().filter(|&n| hands_over(n)).collect();
+        let listed = of_shard.view.numbers_of(&told.topic);
+        let mut left: Vec<Number> = listed.filter(|&n| hands_over(n)).collect();
         if left.is_empty() {
             return Ok(());
         }

@@ -99,6 +99,12 @@ impl View {
         })
     }
 
+    /// All that are listed in a topic.
+    pub(super) fn numbers_of(&self, topic: &str) -> impl Iterator<Item = Number> {
+        let is_in = self.list(topic);
+        self.numbers().filter(move |&number| is_in(number))
+    }
+
     fn list_of(&self, number: Number) -> Option<usize> {
         match self.places.get(number as usize) {
             Some(Place::Listed(list)) => Some(*list as usize),
