@@ -22,6 +22,7 @@ pub(super) const KEY: &str = "<div class=\"key\">\
     <span><i style=\"background:var(--missing)\"></i>there, and not listed (below the line)</span>\
     <span><i style=\"background:var(--fault)\"></i>fault of the network</span>\
     <span><i style=\"background:var(--pause)\"></i>paused</span>\
+    <span><i style=\"background:var(--missing);opacity:.4\"></i>slow</span>\
     <span>▲ finds a replica up</span><span>▼ finds one down</span><span>◆ forgets one</span>\
     <span>ticks: operations</span><span>heights grow with the square root</span></div>";
 
@@ -195,6 +196,18 @@ impl<'a> Chart<'a> {
             "<text class=\"name\" x=\"8\" y=\"{mid}\">{escaped_name}</text>\
              <line class=\"zero\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{zero}\" y2=\"{zero}\"/>"
         );
+        if self
+            .outcome
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.node == *name)
+        {
+            let (width, height) = (RIGHT - LEFT, self.lane - 6.0);
+            let _ = write!(
+                svg,
+                "<rect class=\"at\" x=\"{LEFT}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"/>"
+            );
+        }
         self.draw_away(svg, node);
         for (number, span) in self.spans(node, "life").enumerate() {
             let (from, to) = self.range(span);
@@ -228,8 +241,12 @@ impl<'a> Chart<'a> {
         for class in ["paused", "slow"] {
             for span in self.spans(node, class) {
                 let (from, to) = self.range(span);
+                // It ends with the life at the latest.
+                let mut lives = self.spans(node, "life").map(|life| self.range(life));
+                let life = lives.find(|life| (life.0..life.1).contains(&from));
+                let to = life.map_or(to, |life| to.min(life.1));
                 let (x, width) = (self.x(from), (self.x(to) - self.x(from)).max(1.5));
-                let height = self.lane - 6.0;
+                let (top, height) = (top + 13.0, self.lane - 19.0);
                 let _ = write!(
                     svg,
                     "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{top}\" width=\"{width:.1}\" \
@@ -308,16 +325,17 @@ impl<'a> Chart<'a> {
                 // What falls into one place is drawn once.
                 Mark::Operation => drop(ticks.insert((x * 2.0) as u64)),
                 Mark::Up | Mark::Down | Mark::Forgotten => {
-                    let (y, shape) = match line.mark() {
-                        Mark::Up => (base - 3.0, "l4 6h-8z"),
-                        Mark::Down => (base + 3.0, "l4 -6h-8z"),
-                        _ => (base - 4.0, "l4 4l-4 4l-4 -4z"),
+                    // Side by side, since a replica is often found down, forgotten and replaced at once.
+                    let (beside, y, shape) = match line.mark() {
+                        Mark::Up => (5.0, base - 3.0, "l3.5 6h-7z"),
+                        Mark::Down => (-5.0, base + 3.0, "l3.5 -6h-7z"),
+                        _ => (0.0, base - 3.5, "l2.5 3.5l-2.5 3.5l-2.5 -3.5z"),
                     };
                     if !marks.insert(((x * 2.0) as u64, line.text.clone())) {
                         continue;
                     }
                     let (class, text) = (line.mark().name(), escaped(&line.text));
-                    let at = line.at as f64 / 1e6;
+                    let (at, x) = (line.at as f64 / 1e6, x + beside);
                     let _ = write!(
                         svg,
                         "<path class=\"{class}\" d=\"M{x:.1} {y}{shape}\"><title>{at:.3} s {text}</title></path>"

@@ -17,11 +17,19 @@ pub(super) struct Story {
     schedule: Schedule,
 }
 
-/// Who is tracked in the room: processes of one node.
+/// Who is tracked in the room: processes of one node, each under the key of its user.
 #[derive(Clone)]
 pub(super) struct Users {
     node: String,
     processes: Range<u64>,
+    first_user: u64,
+}
+
+impl Users {
+    /// Each process and its user.
+    fn each(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.processes.clone().zip(self.first_user..)
+    }
 }
 
 impl Story {
@@ -150,9 +158,9 @@ impl Story {
     /// So many users come to a node, one after the other within a period.
     pub(super) fn come(&mut self, node: &str, count: u64) -> Users {
         let users = self.users(node, count);
-        for process in users.processes.clone() {
+        for (process, user) in users.each() {
             let soon = self.some(0..self.period());
-            self.come_as(node, process, process, soon);
+            self.come_as(node, process, user, soon);
         }
         self.wait(self.period());
         users
@@ -173,10 +181,11 @@ impl Story {
     /// Users of a node come back to another, each after a while of its own.
     pub(super) fn come_again(&mut self, users: &Users, node: &str, within_ms: u64) -> Users {
         let count = users.processes.end - users.processes.start;
-        let again = self.users(node, count);
-        for (user, process) in users.processes.clone().zip(again.processes.clone()) {
+        // A user is known by its key; the process is another.
+        let mut again = self.users(node, count);
+        again.first_user = users.first_user;
+        for (process, user) in again.each() {
             let soon = self.some(1..within_ms.max(2));
-            // A user is known by its key; the process is another.
             self.come_as(node, process, user, soon);
         }
         again
@@ -184,10 +193,12 @@ impl Story {
 
     fn users(&mut self, node: &str, count: u64) -> Users {
         let processes = self.next_process..self.next_process + count;
+        let first_user = processes.start;
         self.next_process += count;
         Users {
             node: node.into(),
             processes,
+            first_user,
         }
     }
 
@@ -203,12 +214,12 @@ impl Story {
 
     /// The metas of users change.
     pub(super) fn change(&mut self, users: &Users) {
-        for process in users.processes.clone() {
+        for (process, user) in users.each() {
             self.happens(Action::Update {
                 node: users.node.clone(),
                 process,
                 topic: ROOM.into(),
-                key: format!("user {process}"),
+                key: format!("user {user}"),
             });
         }
     }
