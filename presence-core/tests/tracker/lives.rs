@@ -1,7 +1,7 @@
 //! Nodes that begin again under their old name.
 
 use presence_core::clock::Context;
-use presence_core::tracker::{Event, Refusal, Status};
+use presence_core::tracker::{Event, Refusal, Status, Tracker};
 use presence_core::wire::cluster::{Body, Message};
 
 use super::world::{Sent, World, id, seconds, word};
@@ -237,4 +237,48 @@ fn a_later_life_is_listed_whatever_the_earlier_one_was_taken_for() {
         2,
         "the last one had been forgotten"
     );
+}
+
+/// Guards against: two lives of one name that are told of the same later one, take the same incarnation
+/// after it, and are one replica to everyone else.
+#[test]
+fn two_lives_that_are_told_of_the_same_later_one_take_different_ones() {
+    let life = |random| {
+        let config = super::world::config();
+        let now = std::time::Duration::ZERO;
+        let mut tracker = Tracker::new(id("a", 1), config, 7, random, now).unwrap();
+        let body = Body::Superseded { newest: 5 };
+        let message = Message {
+            from: id("b", 1),
+            body,
+        };
+        tracker.handle_message("b", message, now).unwrap();
+        tracker.replica().incarnation()
+    };
+    assert_eq!([life(0), life(1), life(2)], [6, 7, 8]);
+    // By at most a second, where incarnations are microseconds of a clock.
+    assert_eq!(life((1 << 20) - 1), 5 + (1 << 20));
+    assert_eq!(life(1 << 20), 6);
+}
+
+/// Guards against: a node that starts with the incarnation of its life before, whose dots are all taken
+/// for ones that were seen.
+#[test]
+fn a_node_that_is_told_of_changes_of_its_own_that_it_never_made_begins_a_later_life() {
+    let mut world = World::new(&["a", "b"]);
+    world.track_many("b", "t", "old", 5);
+    world.run(seconds(2.0));
+    world.crash("b");
+    world.start("b", 1);
+    world.track("b", "t", "new");
+    // It is told with the next word of the other.
+    world.run(seconds(7.0));
+    assert_eq!(*world.tracker("b").replica(), id("b", 2));
+    for name in ["a", "b"] {
+        assert_eq!(world.list(name, "t"), ["new"], "at {name}");
+    }
+    // What others have seen of it so far, and no more, is no sign of an earlier life.
+    world.run(seconds(12.0));
+    assert_eq!(world.stats("b").reincarnated, 1);
+    assert_eq!(world.stats("a").reincarnated, 0);
 }

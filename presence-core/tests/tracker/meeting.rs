@@ -1,6 +1,9 @@
 //! Nodes that hold much before they first meet.
 
-use super::world::{World, seconds};
+use presence_core::tracker::{Event, Status};
+use presence_core::wire::cluster::Body;
+
+use super::world::{World, config, id, seconds};
 
 /// Guards against: two nodes that each held more than 50 entries before they first met and never
 /// agreed.
@@ -60,4 +63,40 @@ fn seven_nodes_that_start_at_once_agree_and_ask_each_pair_once_at_most() {
     let mark = world.sent.len();
     world.run(seconds(12.0));
     assert_eq!(world.count("request", mark), 0);
+}
+
+/// Guards against: a list that grows part by part as a node is met, with what has left in the meantime
+/// among it.
+#[test]
+fn a_node_that_is_met_is_listed_as_a_whole_and_in_one_diff_a_topic() {
+    let mut config = config();
+    config.chunk_values = 10;
+    let mut world = World::with(config, &["a"]);
+    let pids = world.track_many("a", "t", "user", 36);
+    world.track_many("a", "u", "user", 4);
+    world.run(seconds(2.0));
+    world.untrack_pid("a", pids[0]);
+    world.run(seconds(1.0));
+    world.start("b", 1);
+    world.lose = |sent| matches!(sent.message.body, Body::TransferReply { part: 4, .. });
+    world.run(seconds(1.0));
+    assert_eq!(world.tracker("b").set().len(), 30);
+    assert!(world.list("b", "t").is_empty() && world.node("b").diffs.is_empty());
+    assert_eq!(
+        world.status("b", "a"),
+        Some(Status::Arriving { until: Some(41) })
+    );
+    assert!(world.node("b").events.is_empty());
+    world.heal();
+    world.run(seconds(3.0));
+    assert_eq!(world.list("b", "t").len(), 35);
+    let joins = world
+        .node("b")
+        .diffs
+        .iter()
+        .map(|told| (&*told.topic, told.joins.len()));
+    assert_eq!(joins.collect::<Vec<_>>(), [("t", 35), ("u", 4)]);
+    assert_eq!(world.node("b").events, [Event::Up(id("a", 1))]);
+    assert_eq!((world.stats("b").arrived, world.stats("a").arrived), (1, 1));
+    assert_eq!(world.stats("b").transfers_asked, 1);
 }
