@@ -140,8 +140,21 @@ impl<F: FnMut(&Schedule) -> bool> Shrinking<F> {
                 .get(at)
                 .map_or(self.best.heal_ms, |step| step.at_ms);
             let gap = until - since;
-            // All of it, or half of it, or what makes the time a round one.
-            for less in [gap, gap / 2, gap / 4, until % 1000, until % 100] {
+            // All of it or half of it, or as much as leaves each node's heartbeats where they were, or
+            // what makes the time a round one.
+            let period = self.best.settings.broadcast_period;
+            let whole = gap - gap % period;
+            let half = whole / 2 - whole / 2 % period;
+            let some = [
+                gap,
+                whole,
+                gap / 2,
+                half,
+                gap / 4,
+                until % 1000,
+                until % 100,
+            ];
+            for less in some {
                 if less == 0 || less > gap {
                     continue;
                 }

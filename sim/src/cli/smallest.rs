@@ -20,7 +20,7 @@ pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
     let outcome = case.run(false);
     let name = &case.schedule().name;
     let progress = progress(args.budget);
-    let shrunk = match (args.reach, &outcome.failure) {
+    let mut shrunk = match (args.reach, &outcome.failure) {
         (None, None) => {
             return Err(Stopped::Usage(format!(
                 "{name} holds: there is nothing to shrink"
@@ -50,6 +50,10 @@ pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
         }),
     };
     progress.finish_and_clear();
+    shrunk.schedule.name = match args.reach {
+        Some(state) => format!("{}, shrunk from {name}", state.name()),
+        None => format!("shrunk from {name}"),
+    };
     let path = args.out.clone();
     let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.json", case.slug())));
     file::write(&path, &shrunk.schedule.to_json())?;
@@ -77,10 +81,14 @@ fn progress(budget: u64) -> ProgressBar {
 }
 
 fn size(schedule: &Schedule) -> String {
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
     format!(
-        "{} nodes, {} steps, {:.1} s",
-        schedule.nodes.len(),
-        schedule.steps.len(),
+        "{}, {}, {:.1} s",
+        counted(schedule.nodes.len(), "node"),
+        counted(schedule.steps.len(), "step"),
         schedule.heal_ms as f64 / 1000.0
     )
 }
