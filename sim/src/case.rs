@@ -103,7 +103,9 @@ impl Case {
                 .file_stem()
                 .map_or_else(|| "schedule".into(), |stem| stem.to_string_lossy().into()),
         };
-        if let Some(sabotage) = self.sabotage {
+        if let Some(sabotage) = self.sabotage
+            && !slug.ends_with(sabotage.id())
+        {
             slug = format!("{slug}-{sabotage}");
         }
         slug

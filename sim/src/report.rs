@@ -195,7 +195,15 @@ fn touching<'a>(traced: &'a Traced, failure: &Failure) -> Vec<&'a Line> {
     };
     let of_nodes = |line: &Line| match line.kind {
         Kind::Cluster => true,
-        Kind::Life => at_node(line) || (failure.owner.is_some() && at_owner(line)),
+        // Of what nodes find of others, what these two find of each other.
+        Kind::Life => {
+            let concerned = |name: &str| {
+                name == failure.node || failure.owner.as_deref().is_none_or(|owner| owner == name)
+            };
+            line.node.as_deref().is_some_and(concerned)
+                && line.other.as_deref().is_none_or(concerned)
+                && (at_node(line) || failure.owner.is_some())
+        }
         // A delta names the dots that went, not whose they were.
         Kind::Message => at_node(line) && at_owner(line) && !line.text.ends_with(": heartbeat"),
         Kind::Diff | Kind::Operation => failure.owner.is_none() && at_node(line),

@@ -19,14 +19,21 @@ pub struct Shrunk {
 
 /// Makes a schedule smaller while `still` says that it does what it did. At most `budget` runs.
 ///
-/// What chance decides falls otherwise once a step is gone; so each smaller schedule is tried with a few
-/// seeds of the network's and the nodes' choices.
-pub fn shrink(schedule: &Schedule, budget: u64, still: impl FnMut(&Schedule) -> bool) -> Shrunk {
+/// What chance decides falls otherwise once a step is gone; so each smaller schedule is tried with so
+/// many `seeds` of the network's and the nodes' choices: a few, or hundreds where what is wanted happens
+/// in one of a hundred cases.
+pub fn shrink(
+    schedule: &Schedule,
+    budget: u64,
+    seeds: u64,
+    still: impl FnMut(&Schedule) -> bool,
+) -> Shrunk {
     let mut shrinking = Shrinking {
         best: schedule.clone(),
         still,
         runs: 0,
         budget,
+        seeds,
     };
     loop {
         let before = shrinking.best.clone();
@@ -49,10 +56,8 @@ struct Shrinking<F> {
     still: F,
     runs: u64,
     budget: u64,
+    seeds: u64,
 }
-
-/// Seeds that are tried with each schedule.
-const SEEDS: u64 = 5;
 
 impl<F: FnMut(&Schedule) -> bool> Shrinking<F> {
     /// Takes a smaller schedule for the best, if it still does.
@@ -60,7 +65,7 @@ impl<F: FnMut(&Schedule) -> bool> Shrinking<F> {
         if candidate == self.best || candidate.validate().is_err() {
             return false;
         }
-        for _ in 0..SEEDS {
+        for _ in 0..self.seeds {
             if self.runs >= self.budget {
                 return false;
             }
@@ -192,7 +197,7 @@ mod tests {
                     > 1
         };
         assert!(wanted(&schedule));
-        let shrunk = shrink(&schedule, 10_000, wanted);
+        let shrunk = shrink(&schedule, 10_000, 1, wanted);
         assert_eq!(shrunk.schedule.validate(), Ok(()));
         assert_eq!(shrunk.schedule.steps.len(), 2);
         assert_eq!(shrunk.schedule.heal_ms, 0);
@@ -206,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_budget_bounds_the_runs() {
-        let shrunk = shrink(&crate::generate::random(3), 7, |_| false);
+        let shrunk = shrink(&crate::generate::random(3), 7, 5, |_| false);
         assert_eq!(
             (shrunk.runs, shrunk.schedule),
             (7, crate::generate::random(3))
@@ -226,7 +231,7 @@ mod tests {
             (case.schedule().steps.len() > 20).then_some((case, failure))
         });
         let (case, failure) = found.expect("a diff told twice is found");
-        let shrunk = shrink(case.schedule(), 3000, |candidate| {
+        let shrunk = shrink(case.schedule(), 10_000, 100, |candidate| {
             let broken = run(candidate, options).failure;
             broken.is_some_and(|broken| broken.invariant == failure.invariant)
         });

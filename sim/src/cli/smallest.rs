@@ -20,6 +20,8 @@ pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
     let outcome = case.run(false);
     let name = &case.schedule().name;
     let progress = progress(args.budget);
+    // A planted defect acts once in a hundred opportunities, of which a small schedule has few.
+    let seeds = if args.sabotage.is_some() { 200 } else { 5 };
     let mut shrunk = match (args.reach, &outcome.failure) {
         (None, None) => {
             return Err(Stopped::Usage(format!(
@@ -36,14 +38,14 @@ pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
             let state = state.name();
             return Err(Stopped::Usage(format!("{name} does not reach {state:?}")));
         }
-        (Some(state), None) => shrink::shrink(case.schedule(), args.budget, |candidate| {
+        (Some(state), None) => shrink::shrink(case.schedule(), args.budget, seeds, |candidate| {
             progress.inc(1);
             let outcome = run(candidate, options);
             // In a cluster of which somebody hears something: what is reached by doing nothing says little.
             let tells = outcome.traffic.deltas > 0;
             outcome.failure.is_none() && outcome.coverage.of(state) > 0 && tells
         }),
-        (None, Some(failure)) => shrink::shrink(case.schedule(), args.budget, |candidate| {
+        (None, Some(failure)) => shrink::shrink(case.schedule(), args.budget, seeds, |candidate| {
             progress.inc(1);
             let broken = run(candidate, options).failure;
             broken.is_some_and(|broken| broken.invariant == failure.invariant)
