@@ -1,5 +1,7 @@
 //! The page of a run: whole, by itself, bounded, and the same each time.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use sim::generate;
 use sim::page;
 use sim::sabotage::Sabotage;
