@@ -2,9 +2,10 @@
 
 use sim::scenarios::{self, Scenario};
 use sim::schedule::Schedule;
+use sim::trace::Kind;
 use sim::world::{Options, run};
 
-const SEEDS: std::ops::Range<u64> = 0..12;
+const SEEDS: std::ops::Range<u64> = 0..6;
 
 #[test]
 fn each_holds_and_reaches_what_it_is_about() {
@@ -58,5 +59,42 @@ fn the_seed_varies_a_scenario() {
             "{}",
             scenario.name
         );
+    }
+}
+
+#[test]
+fn leaves_before_a_stop_are_told_at_once() {
+    let scenario = scenarios::named("leaves-before-stop").unwrap();
+    for seed in SEEDS {
+        let schedule = (scenario.schedule)(seed);
+        let trace = true;
+        let outcome = run(
+            &schedule,
+            Options {
+                trace,
+                sabotage: None,
+            },
+        );
+        let lines = outcome.trace.unwrap().lines;
+        let stop = lines.iter().position(|line| line.text == "stops").unwrap();
+        let is_end = |text: &str| text.starts_with("process ") && text.ends_with(" ends");
+        let ended = lines[..stop]
+            .iter()
+            .filter(|line| is_end(&line.text))
+            .count();
+        assert!(ended > 0);
+        // A message takes no longer.
+        let network = &schedule.network;
+        let by = lines[stop].at + network.latency_us + network.jitter_us;
+        for node in ["b", "c"] {
+            let told = lines.iter().filter(|line| {
+                line.node.as_deref() == Some(node)
+                    && line.kind() == Kind::Diff
+                    && line.text.contains("left ")
+                    && line.at <= by
+            });
+            let left: usize = told.map(|line| line.presences.len()).sum();
+            assert_eq!(left, ended, "seed {seed}, node {node}");
+        }
     }
 }
