@@ -11,7 +11,7 @@ use sim::world::{Options, Outcome, run};
 fn drawn(schedule: &Schedule, sabotage: Option<Sabotage>) -> (String, Outcome) {
     let trace = true;
     let mut outcome = run(schedule, Options { sabotage, trace });
-    let traced = outcome.trace.take().unwrap();
+    let traced = outcome.trace.take().expect("it was written down");
     (page::render(schedule, &traced, &outcome), outcome)
 }
 

@@ -64,7 +64,7 @@ fn the_seed_varies_a_scenario() {
 
 #[test]
 fn leaves_before_a_stop_are_told_at_once() {
-    let scenario = scenarios::named("leaves-before-stop").unwrap();
+    let scenario = scenarios::named("leaves-before-stop").expect("it is there");
     for seed in SEEDS {
         let schedule = (scenario.schedule)(seed);
         let trace = true;
@@ -75,8 +75,11 @@ fn leaves_before_a_stop_are_told_at_once() {
                 sabotage: None,
             },
         );
-        let lines = outcome.trace.unwrap().lines;
-        let stop = lines.iter().position(|line| line.text == "stops").unwrap();
+        let lines = outcome.trace.expect("it was written down").lines;
+        let stop = lines
+            .iter()
+            .position(|line| line.text == "stops")
+            .expect("a stops");
         let is_end = |text: &str| text.starts_with("process ") && text.ends_with(" ends");
         let ended = lines[..stop]
             .iter()
