@@ -92,7 +92,7 @@ fn leaves_before_a_stop_are_told_at_once() {
         for node in ["b", "c"] {
             let told = lines.iter().filter(|line| {
                 line.node.as_deref() == Some(node)
-                    && line.kind() == Kind::Diff
+                    && line.kind == Kind::Diff
                     && line.text.contains("left ")
                     && line.at <= by
             });
