@@ -9,18 +9,18 @@ mod network;
 mod node;
 mod outcome;
 mod panic;
+mod spoil;
+mod trackers;
 mod view;
 mod writing;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use presence_core::clock::ReplicaId;
-use presence_core::tracker::{Config, Event, Refusal, Stats, Status, To, Tracker};
-use presence_core::wire::cluster::{Body, Message};
+use presence_core::tracker::{Config, Stats, Tracker};
 
 use self::check::Cause;
 use self::network::{Link, Parcel};
@@ -31,7 +31,7 @@ pub(crate) use self::writing::words;
 use crate::coverage::{Counted, Coverage};
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::schedule::Schedule;
-use crate::truth::{self, How, Truth};
+use crate::truth::{self, Truth};
 
 /// Microseconds since the start of a simulation.
 pub(crate) type Micros = u64;
@@ -490,33 +490,6 @@ impl<'a> World<'a> {
         self.check_list(node, shard)
     }
 
-    /// Keeps silent replicas up by words that they never said.
-    fn forge_words(&mut self, node: usize, shard: usize, local: Duration) {
-        let Some(life) = &mut self.nodes[node].life else {
-            return;
-        };
-        let tracker = &mut life.shards[shard].tracker;
-        let up: Vec<_> = tracker
-            .replicas()
-            .map(|(replica, _)| replica.clone())
-            .collect();
-        for replica in up {
-            if self.saboteur.acts(Sabotage::NeverDown) {
-                let clocks = tracker
-                    .set()
-                    .counter(&replica)
-                    .map(|counter| (replica.clone(), counter));
-                let body = Body::Heartbeat {
-                    delta: presence_core::delta::Delta::default(),
-                    clocks: clocks.into_iter().collect(),
-                };
-                let name = replica.shared_name();
-                let from = replica;
-                let _ = tracker.handle_message(&name, Message { from, body }, local);
-            }
-        }
-    }
-
     fn resume(&mut self, node: usize, number: u32) -> Checked {
         if !self.is_life(node, number) {
             return Ok(());
@@ -590,269 +563,6 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    // Trackers.
-
-    /// A shard takes a message.
-    fn take(&mut self, node: usize, parcel: Parcel) -> Checked {
-        let Parcel {
-            from, shard, sent, ..
-        } = parcel;
-        let now = self.now;
-        self.log_message(node, from, |from| format!("← {from}"), &parcel.message);
-        let name = Arc::clone(&self.nodes[from].name);
-        let Some(life) = &mut self.nodes[node].life else {
-            return Ok(());
-        };
-        let local = life.local(now);
-        if life.slow_until > now {
-            life.busy_until = now + life.slow_us;
-        }
-        let Some(of_shard) = life.shards.get_mut(shard) else {
-            return Ok(());
-        };
-        let mut message = Rc::unwrap_or_clone(parcel.message);
-        let before = of_shard
-            .tracker
-            .status(&name)
-            .map(|(replica, status)| (replica.clone(), status));
-        let from_replica = message.from.clone();
-        if life.defects.reused
-            && let Body::Heartbeat { clocks, .. } | Body::TransferReply { clocks, .. } =
-                &mut message.body
-        {
-            clocks.remove(of_shard.tracker.replica());
-        }
-        spoil_taken(
-            &mut self.saboteur,
-            &mut of_shard.tracker,
-            &mut message,
-            local,
-        );
-        let goodbye = matches!(message.body, Body::Permdown);
-        let stopping = match message.body {
-            Body::Stopping { handover, .. } => Some(handover),
-            _ => None,
-        };
-        let old = before
-            .as_ref()
-            .is_some_and(|(known, _)| known.supersedes(&from_replica));
-        let taken = of_shard.tracker.handle_message(&name, message, local);
-        let after = of_shard.tracker.status(&name);
-        let heard = &mut of_shard.heard[from];
-        match taken {
-            Ok(()) => {
-                let known =
-                    |status| matches!(status, Status::Up | Status::Arriving { until: Some(_) });
-                let new = match (&before, after) {
-                    (_, None) => false,
-                    (None, Some((_, is))) => known(is),
-                    (Some((before, was)), Some((now, is))) => {
-                        known(is) && (before != now || !known(*was))
-                    }
-                };
-                heard.hear(local, sent, new);
-                heard.hear_stop(from_replica.incarnation(), stopping);
-                if goodbye {
-                    heard.goodbye = heard.goodbye.max(from_replica.incarnation());
-                }
-                if let Some((_, Status::Down)) = before
-                    && new
-                {
-                    self.coverage.count(Counted::Returned);
-                }
-            }
-            Err(Refusal::Superseded { .. } | Refusal::Departed(_)) => {
-                self.coverage.count(Counted::LowerIgnored);
-            }
-            Err(refusal) => {
-                return Err(self.failure(
-                    Invariant::Refused,
-                    node,
-                    format!("{refusal}, although every node is honest"),
-                ));
-            }
-        }
-        if old {
-            self.coverage.count(Counted::OldLife);
-        }
-        let cloud = self.nodes[node].life.as_ref().is_some_and(|life| {
-            let set = life.shards[shard].tracker.set();
-            set.cloud(&from_replica)
-                .is_some_and(|cloud| !cloud.is_empty())
-        });
-        if cloud {
-            self.coverage.count(Counted::Cloud);
-        }
-        let replaced = before.is_some_and(|(before, _)| from_replica.supersedes(&before));
-        self.drain(node, shard, Cause::Message { from, replaced })
-    }
-
-    /// Passes on all that a shard has to say, and checks it.
-    fn drain(&mut self, node: usize, shard: usize, cause: Cause) -> Checked {
-        loop {
-            let Some(life) = &mut self.nodes[node].life else {
-                return Ok(());
-            };
-            let Some(transmit) = life.shards[shard].tracker.poll_transmit() else {
-                break;
-            };
-            self.send(node, shard, transmit.to, transmit.message)?;
-        }
-        self.drain_diffs(node, shard, cause)?;
-        while let Some(life) = &mut self.nodes[node].life {
-            let Some(event) = life.shards[shard].tracker.poll_event() else {
-                break;
-            };
-            self.note_event(node, shard, &event);
-        }
-        self.schedule_timer(node, shard);
-        Ok(())
-    }
-
-    fn note_event(&mut self, node: usize, shard: usize, event: &Event) {
-        match event {
-            Event::Up(replica) => {
-                let again = self.nodes[node]
-                    .life
-                    .as_mut()
-                    .is_some_and(|life| life.shards[shard].removed.remove(replica));
-                if again {
-                    self.coverage.count(Counted::AdmittedAgain);
-                }
-                self.log_found(node, replica.name(), || format!("finds {replica} up"));
-            }
-            Event::Down(replica) => {
-                self.coverage.count(Counted::Down);
-                self.log_found(node, replica.name(), || format!("finds {replica} down"));
-            }
-            Event::Permdown(replica) => {
-                if let Some(life) = &mut self.nodes[node].life {
-                    life.shards[shard].removed.insert(replica.clone());
-                    let of = node_named(&self.nodes, replica.name());
-                    if let Some(life) = &mut self.nodes[node].life {
-                        life.shards[shard].heard[of].stopping = None;
-                    }
-                }
-                self.coverage.count(Counted::Permdown);
-                self.log_found(node, replica.name(), || format!("forgets {replica}"));
-            }
-            Event::Reincarnated { from, to } => {
-                self.coverage.count(Counted::Reincarnated);
-                self.nodes[node].incarnation = to.incarnation();
-                self.log(node, || format!("was {from}, is {to}"));
-            }
-        }
-    }
-
-    fn schedule_timer(&mut self, node: usize, shard: usize) {
-        let now = self.now;
-        let Some(life) = &mut self.nodes[node].life else {
-            return;
-        };
-        let at = life.shards[shard]
-            .tracker
-            .poll_timeout()
-            .map(|at| life.real(at).max(now));
-        if at == life.shards[shard].timer {
-            return;
-        }
-        life.shards[shard].timer = at;
-        let life = life.number;
-        if let Some(at) = at {
-            self.at(at, Happening::Timer { node, life, shard });
-        }
-    }
-
-    /// Sends a message to whoever it is for.
-    fn send(&mut self, node: usize, shard: usize, to: To, mut message: Message) -> Checked {
-        if !self.spoil_sent(node, shard, &to, &mut message) {
-            return Ok(());
-        }
-        self.check_sent(node, shard, &message)?;
-        let (now, is_all) = (self.now, to == To::All);
-        let Some(life) = &mut self.nodes[node].life else {
-            return Ok(());
-        };
-        let tells = match &message.body {
-            Body::Heartbeat { delta, .. } => is_all && !delta.is_empty(),
-            Body::Permdown => true,
-            _ => false,
-        };
-        if tells {
-            // What ends with a node that stops is told by its goodbye, if at all.
-            let goodbye = message.body == Body::Permdown;
-            let truth = &mut self.truth;
-            life.shards[shard].untold.retain(|&number| {
-                let stopped = truth.how(number) == Some(How::Stopped);
-                if goodbye || !stopped {
-                    truth.told(number, now);
-                }
-                stopped && !goodbye
-            });
-        }
-        let message = Rc::new(message);
-        let targets: Vec<usize> = match to {
-            To::All => (0..self.nodes.len()).filter(|&to| to != node).collect(),
-            To::One(name) => self
-                .nodes
-                .iter()
-                .position(|node| node.name == name)
-                .into_iter()
-                .collect(),
-        };
-        for to in targets {
-            if self.nodes[to].pool != self.nodes[node].pool {
-                self.coverage.count(Counted::PoolMismatch);
-                continue;
-            }
-            self.traffic.count(&message.body);
-            self.log_message(node, to, |to| format!("→ {to}"), &message);
-            self.post(node, to, shard, &message);
-        }
-        Ok(())
-    }
-
-    /// Plants a defect into what is sent; whether it is sent at all.
-    fn spoil_sent(&mut self, node: usize, shard: usize, to: &To, message: &mut Message) -> bool {
-        let Some(life) = &mut self.nodes[node].life else {
-            return true;
-        };
-        match &mut message.body {
-            Body::Heartbeat { delta, clocks } => {
-                let of_shard = &mut life.shards[shard];
-                let leaves = delta.gone().any(|(_, gone)| !gone.is_empty());
-                if leaves && self.saboteur.acts(Sabotage::LeavesDropped) {
-                    delta.spoil_leaves(of_shard.told);
-                }
-                let own = of_shard.tracker.replica();
-                of_shard.told = clocks.counter(own).unwrap_or(0);
-                if life.defects.no_clocks {
-                    *clocks = presence_core::clock::Context::new();
-                }
-            }
-            Body::TransferReply { delta, .. } => {
-                if life.defects.refuses_transfers {
-                    return false;
-                }
-                if self.saboteur.is(Sabotage::OldStateReplayed)
-                    && let To::One(to) = to
-                {
-                    let earlier = life.shards[shard].replies.get(to).cloned();
-                    life.shards[shard]
-                        .replies
-                        .insert(Arc::clone(to), delta.clone());
-                    if let Some(earlier) = earlier
-                        && self.saboteur.acts(Sabotage::OldStateReplayed)
-                    {
-                        *delta = earlier;
-                    }
-                }
-            }
-            _ => {}
-        }
-        true
-    }
-
     fn outcome(mut self, failure: Option<Box<Failure>>) -> Outcome {
         for node in 0..self.nodes.len() {
             self.end_life(node);
@@ -879,41 +589,6 @@ impl<'a> World<'a> {
             sabotaged: self.saboteur.acted,
             trace: self.trace.map(Trace::finish),
         }
-    }
-}
-
-/// Plants a defect into what is taken.
-fn spoil_taken(
-    saboteur: &mut Saboteur,
-    tracker: &mut Tracker,
-    message: &mut Message,
-    now: Duration,
-) {
-    if let Body::TransferReply {
-        delta,
-        clocks,
-        last: last @ false,
-        ..
-    } = &mut message.body
-    {
-        if saboteur.acts(Sabotage::ChunkAsWhole) {
-            let from = &message.from;
-            delta.spoil_whole(from, clocks.counter(from).unwrap_or(0));
-            *last = true;
-        }
-        return;
-    }
-    let known = tracker.status(message.from.name());
-    let known = known.map(|(known, _)| known.clone());
-    if let Some(known) = known
-        && known.supersedes(&message.from)
-        && saboteur.acts(Sabotage::OldLifeBelieved)
-    {
-        // As if any other life took the place of the one that is known.
-        let name = known.shared_name();
-        message.from = ReplicaId::new(Arc::clone(&name), known.incarnation() + 1);
-        let (from, body) = (known, Body::Permdown);
-        let _ = tracker.handle_message(&name, Message { from, body }, now);
     }
 }
 

@@ -244,12 +244,13 @@ impl Tracker {
 
     /// Finds the replicas that were silent for too long.
     pub(super) fn detect_downs(&mut self) {
-        let silent = |peer: &&Peer| self.now.saturating_sub(peer.heard) >= self.config.down_period;
-        let silent: Vec<_> = self.peers.values().filter(silent).collect();
-        let silent: Vec<_> = silent
-            .into_iter()
-            .map(|peer| {
-                let gone = self.now.saturating_sub(peer.heard) >= self.config.permdown_period;
+        let silent: Vec<_> = self
+            .peers
+            .values()
+            .map(|peer| (peer, self.now.saturating_sub(peer.heard)))
+            .filter(|&(_, silence)| silence >= self.config.down_period)
+            .map(|(peer, silence)| {
+                let gone = silence >= self.config.permdown_period;
                 (peer.replica.clone(), peer.status, gone)
             })
             .collect();

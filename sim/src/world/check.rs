@@ -284,10 +284,11 @@ impl World<'_> {
             || match cause {
                 Cause::Local => false,
                 Cause::Timer => silence.is_none_or(|silence| silence >= self.config.down_period),
-                // Its node may say of its own accord that somebody took its place, whose join got lost.
+                // A node that hands over sees itself who takes its places, and others learn it from
+                // whoever has heard it, at times before they hear the join.
                 Cause::Message { from, replaced } => {
-                    let stop = self.config.permdown_on_shutdown || self.config.handover;
-                    from == owner && (replaced || stop)
+                    let goodbye = self.config.permdown_on_shutdown;
+                    self.config.handover || from == owner && (replaced || goodbye)
                 }
                 Cause::Gone(of) => of == owner && heard.stopping.is_none(),
             };
