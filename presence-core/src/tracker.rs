@@ -614,8 +614,9 @@ impl Tracker {
             }
             Body::Permdown => self.take_leave_of(&from)?,
             Body::Superseded { newest } => {
-                self.hear(&from, None)?;
-                // One that names this life answers an earlier one, whose late word its sender heard.
+                // Taken from whatever life of its sender, and never answered: two nodes may each know a
+                // later life of the other, and would tell each other so for ever. One that names this
+                // life answers an earlier one, whose late word its sender heard.
                 if newest > self.replica().incarnation() {
                     self.reincarnate(newest);
                 }

@@ -282,3 +282,25 @@ fn a_node_that_is_told_of_changes_of_its_own_that_it_never_made_begins_a_later_l
     assert_eq!(world.stats("b").reincarnated, 1);
     assert_eq!(world.stats("a").reincarnated, 0);
 }
+
+/// Guards against: two nodes that each know a later life of the other, and told each other so for ever.
+#[test]
+fn two_nodes_that_know_a_later_life_of_each_other_both_begin_anew() {
+    let mut world = World::new(&[]);
+    for name in ["a", "b"] {
+        world.start(name, 5);
+    }
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        let clocks: Context = [(id(from, 10), 0)].into_iter().collect();
+        let delta = presence_core::delta::Delta::default();
+        world.give(&message((from, 10), to, Body::Heartbeat { delta, clocks }));
+        world.queue.clear();
+    }
+    world.run(seconds(10.0));
+    assert!(world.sent.len() < 100, "{} messages", world.sent.len());
+    for (name, other) in [("a", "b"), ("b", "a")] {
+        assert!(world.tracker(name).replica().incarnation() > 10, "{name}");
+        let status = world.tracker(name).status(other).map(|(_, status)| status);
+        assert_eq!(status, Some(Status::Up), "at {name}");
+    }
+}
