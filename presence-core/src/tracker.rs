@@ -617,6 +617,10 @@ impl Tracker {
                 // Taken from whatever life of its sender, and never answered: two nodes may each know a
                 // later life of the other, and would tell each other so for ever. One that names this
                 // life answers an earlier one, whose late word its sender heard.
+                let known = self.peers.get(from.name());
+                if known.is_some_and(|peer| peer.replica == from) {
+                    self.hear(&from, None)?;
+                }
                 if newest > self.replica().incarnation() {
                     self.reincarnate(newest);
                 }
