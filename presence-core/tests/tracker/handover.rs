@@ -138,3 +138,41 @@ fn a_node_that_is_new_takes_over_what_it_tracked_before_it_was_heard() {
     assert_eq!(diffs.len(), 1, "{diffs:?}");
     assert_eq!((diffs[0].joins.len(), diffs[0].leaves.len()), (1, 1));
 }
+
+/// Guards against: an update that is told with a join, which is taken for an update too and takes over
+/// nothing.
+#[test]
+fn what_joins_beside_an_update_takes_over() {
+    let mut world = World::with(handovers(), &["a", "b", "c"]);
+    let alice = world.track("a", "t", "alice");
+    let elsewhere = world.track("a", "u", "bob");
+    world.track("b", "t", "bob");
+    world.run(seconds(2.0));
+    world.stop("b");
+    world.run(seconds(1.0));
+    // The same process in the same topic, and the same key in another.
+    world.update("a", "t", "alice", alice, r#"{"v":1}"#);
+    world.update("a", "u", "bob", elsewhere, r#"{"v":1}"#);
+    let bob = world.track_pid("a", "t", "bob", alice);
+    world.run(seconds(1.0));
+    for name in ["a", "b", "c"] {
+        assert_eq!(world.refs(name, "t", "bob"), [bob.to_string()], "at {name}");
+    }
+}
+
+/// Guards against: a presence of one node that stops, which takes the place of another's that stops too.
+#[test]
+fn a_node_that_stops_takes_over_nothing() {
+    let mut world = World::with(handovers(), &["a", "b", "c"]);
+    world.track("b", "t", "bob");
+    world.track("c", "t", "bob");
+    world.run(seconds(2.0));
+    world.stop("b");
+    world.stop("c");
+    world.run(seconds(1.0));
+    world.start("d", 1);
+    world.run(seconds(3.0));
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(world.refs(name, "t", "bob").len(), 2, "at {name}");
+    }
+}

@@ -24,6 +24,7 @@ fn the_first_word_is_staggered_over_a_quarter_of_a_period() {
     let at = seconds(100.0);
     let first = |random| {
         let tracker = Tracker::new(id("a", 1), config(), 7, random, at).unwrap();
+        assert_eq!(*tracker.config(), config());
         tracker.poll_timeout().unwrap()
     };
     assert_eq!(first(0), at);

@@ -232,3 +232,29 @@ fn all_that_was_ever_said_may_come_again() {
     assert_eq!(world.list("a", "t"), list);
     assert_eq!(world.node("a").diffs.len(), diffs);
 }
+
+/// Guards against: of two dots of one presence, the later that arrives late and replaces the newer; and
+/// a newer that replaces an older without a leave.
+#[test]
+fn of_two_dots_of_one_presence_the_later_one_stays_in_whatever_order_they_come() {
+    let mut world = World::new(&["a", "b"]);
+    let bob = world.track("b", "t", "bob");
+    world.run(seconds(2.0));
+    world.cut("a", "b");
+    let mut deltas = Vec::new();
+    let mut refs = Vec::new();
+    for v in 1..=3 {
+        refs.push(world.update("b", "t", "bob", bob, &format!("{{\"v\":{v}}}")));
+        world.run(seconds(1.0));
+        deltas.push(world.last("b", "a", "delta"));
+    }
+    let mark = world.node("a").diffs.len();
+    // The second names what the first brought as gone, but not what was there before.
+    for (n, superseded) in [(1, 1), (0, 1), (2, 1)] {
+        assert!(world.give(&deltas[n]));
+        let latest = refs[n.max(1)].to_string();
+        assert_eq!(world.refs("a", "t", "bob"), [latest], "after {n}");
+        assert_eq!(world.stats("a").superseded, superseded, "after {n}");
+    }
+    assert_eq!(world.diffs_since("a", mark).len(), 2);
+}
