@@ -270,3 +270,12 @@ fn a_diff_by_key_is_what_clients_are_told() {
     assert_eq!(json["joins"], serde_json::json!({}));
     assert_eq!(json["leaves"]["y"]["metas"].as_array().unwrap().len(), 1);
 }
+
+/// Guards against: a number that promises diffs which were not told yet.
+#[test]
+#[should_panic(expected = "drain the diffs, then list")]
+fn the_number_of_the_last_diff_is_not_asked_for_while_diffs_wait() {
+    let mut a = tracker("a");
+    track(&mut a, "t", "x", 1);
+    a.last_diff();
+}

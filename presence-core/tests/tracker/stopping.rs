@@ -30,6 +30,17 @@ fn hello(from: (&str, u64), to: &str) -> Sent {
     }
 }
 
+fn goodbye(name: &str, incarnation: u64) -> Sent {
+    let message = Message {
+        from: id(name, incarnation),
+        body: Body::Permdown,
+    };
+    Sent {
+        to: "a".into(),
+        message,
+    }
+}
+
 /// Guards against: leaves lost in a normal shutdown, since the last delta was never sent, so that users
 /// linger for down_period.
 #[test]
@@ -265,18 +276,9 @@ fn a_goodbye_of_a_life_that_nobody_heard_ends_those_before_it() {
     world.track("b", "t", "bob");
     world.run(seconds(2.0));
     let late = world.last("b", "a", "delta");
-    let goodbye = |incarnation| {
-        let message = Message {
-            from: id("b", incarnation),
-            body: Body::Permdown,
-        };
-        Sent {
-            to: "a".into(),
-            message,
-        }
-    };
-    assert!(world.give(&goodbye(3)));
+    assert!(world.give(&goodbye("b", 2)));
     assert!(world.list("a", "t").is_empty());
+    assert!(world.give(&goodbye("b", 3)));
     assert!(!world.give(&late));
     assert!(!world.give(&hello(("b", 2), "a")));
     assert!(!world.give(&hello(("b", 3), "a")));
@@ -287,17 +289,10 @@ fn a_goodbye_of_a_life_that_nobody_heard_ends_those_before_it() {
 #[test]
 fn a_goodbye_is_remembered_for_permdown_period_and_as_many_as_the_limits_allow() {
     let mut config = goodbyes();
-    config.limits.replicas = 2;
+    config.limits.replicas = 3;
     let mut world = World::with(config, &["a"]);
-    for name in ["b", "c", "d"] {
-        let message = Message {
-            from: id(name, 1),
-            body: Body::Permdown,
-        };
-        assert!(world.give(&Sent {
-            to: "a".into(),
-            message
-        }));
+    for name in ["b", "c", "e", "d"] {
+        assert!(world.give(&goodbye(name, 1)));
     }
     assert!(!world.give(&hello(("b", 1), "a")));
     assert!(!world.give(&hello(("c", 1), "a")));
@@ -305,8 +300,18 @@ fn a_goodbye_is_remembered_for_permdown_period_and_as_many_as_the_limits_allow()
         world.give(&hello(("d", 1), "a")),
         "there was no room to remember it"
     );
-    world.run(seconds(59.5));
+    world.run(seconds(30.0));
+    assert!(world.give(&goodbye("c", 1)), "again");
+    world.run(seconds(29.5));
     assert!(!world.give(&hello(("b", 1), "a")));
+    let departed = Refusal::Departed(id("b", 1));
+    assert_eq!(world.node("a").refusals.last(), Some(&departed));
     world.run(seconds(1.0));
     assert!(world.give(&hello(("b", 1), "a")));
+    assert!(
+        !world.give(&hello(("c", 1), "a")),
+        "for as long after the last"
+    );
+    world.run(seconds(29.7));
+    assert!(world.give(&hello(("c", 1), "a")));
 }
