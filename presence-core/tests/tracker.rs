@@ -27,5 +27,7 @@ mod refusals;
 mod splits;
 #[path = "tracker/stopping.rs"]
 mod stopping;
+#[path = "tracker/thirds.rs"]
+mod thirds;
 #[path = "tracker/transfers.rs"]
 mod transfers;

@@ -172,6 +172,20 @@ fn what_a_heartbeat_says_of_the_dots_of_others_is_not_believed() {
         assert_eq!(heard, Outcome::Heard(Ok(())));
     }
     assert_eq!(world.list("a", "t"), ["a", "b", "c"]);
+    // The last change of its own that it made is one that it made.
+    let alice = world.track("a", "t", "alice");
+    world.untrack_pid("a", alice);
+    world.track("a", "t", "alice");
+    let message = heartbeat(id("b", 1), gone(&id("a", 1), 3));
+    let heard = world.call(
+        "a",
+        Input::Message {
+            peer: "b".into(),
+            message,
+        },
+    );
+    assert_eq!(heard, Outcome::Heard(Ok(())));
+    assert_eq!(world.list("a", "t"), ["a", "alice", "b", "c"]);
     // What c says itself is.
     c.join(&"t".into(), Pid(1), Key::Text("c"), "{}").unwrap();
     c.leave("t", Pid(1), Key::Text("c")).unwrap();
@@ -185,7 +199,7 @@ fn what_a_heartbeat_says_of_the_dots_of_others_is_not_believed() {
             message,
         },
     );
-    assert_eq!(world.list("a", "t"), ["a", "b"]);
+    assert_eq!(world.list("a", "t"), ["a", "alice", "b"]);
 }
 
 #[test]
