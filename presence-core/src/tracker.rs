@@ -41,6 +41,7 @@
 
 mod changes;
 mod config;
+mod handover;
 pub mod journal;
 
 mod peers;
@@ -55,7 +56,7 @@ use self::changes::Changes;
 use self::peers::{Departed, Peer};
 use crate::clock::{Dot, ReplicaId};
 use crate::delta::Delta;
-use crate::entry::{Entry, Key, Left, Pid};
+use crate::entry::{Key, Pid};
 use crate::presence::{self, KeyBuf, Meta, PhxRef};
 use crate::set::{self, Diff, MergeError, Set};
 use crate::wire::cluster::{Body, Message};
@@ -725,79 +726,6 @@ impl Tracker {
                 clocks,
                 handover: self.config.handover,
             },
-        }
-    }
-
-    // Handing over.
-
-    /// Whether a replica's presences give way to others of the same key.
-    fn hands_over(&self, replica: &ReplicaId) -> bool {
-        if replica == self.replica() {
-            return self.stopping.is_some() && self.config.handover;
-        }
-        let peer = self.peers.get(replica.name());
-        peer.is_some_and(|peer| peer.replica == *replica && peer.stopping == Some(true))
-    }
-
-    fn any_hands_over(&self) -> bool {
-        self.hands_over(self.replica())
-            || self.peers.values().any(|peer| peer.stopping == Some(true))
-    }
-
-    /// What has joined in a merge and may take the place of presences of stopping replicas.
-    fn joined_while_any_hands_over(&self, merged: &Diff) -> Vec<(Arc<str>, KeyBuf)> {
-        if !self.any_hands_over() {
-            return Vec::new();
-        }
-        let updated = |entry: &Entry<'_>| {
-            merged.leaves.iter().map(Left::entry).any(|left| {
-                left.topic == entry.topic
-                    && left.replica == entry.replica
-                    && left.pid == entry.pid
-                    && left.key == entry.key
-            })
-        };
-        merged
-            .joins
-            .iter()
-            .filter(|&&handle| self.set.lists(handle))
-            .map(|&handle| self.set.entry(handle))
-            .filter(|entry| !self.hands_over(entry.replica) && !updated(entry))
-            .map(|entry| (Arc::clone(entry.topic), entry.key.into()))
-            .collect()
-    }
-
-    /// Lets the presences of a replica that has just arrived take the place of those of stopping ones.
-    fn hand_over_to(&mut self, replica: &ReplicaId) {
-        if !self.any_hands_over() || self.hands_over(replica) {
-            return;
-        }
-        let entries = self.set.entries_of(replica);
-        let joined = entries.map(|entry| (Arc::clone(entry.topic), KeyBuf::from(entry.key)));
-        for (topic, key) in joined.collect::<Vec<_>>() {
-            self.hand_over(&topic, key.as_key());
-        }
-    }
-
-    /// Lets a presence that has just joined take the place of one of the same key on a stopping replica:
-    /// of the earliest, so that all who know the same do the same.
-    fn hand_over(&mut self, topic: &str, key: Key<'_>) {
-        if !self.any_hands_over() {
-            return;
-        }
-        let entries = self.set.list_key(topic, key);
-        let stopping = entries.filter(|entry| self.hands_over(entry.replica));
-        let Some((dot, pid)) = stopping.map(|entry| (entry.dot(), entry.pid)).min() else {
-            return;
-        };
-        let left = if dot.replica == *self.replica() {
-            self.set.leave(topic, pid, key)
-        } else {
-            self.set.expel(&dot)
-        };
-        if let Some(left) = left {
-            self.stats.handed_over += 1;
-            self.changes.leave(left);
         }
     }
 }
