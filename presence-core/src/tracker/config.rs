@@ -4,23 +4,24 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::nanos;
 use crate::set;
 
-/// The settings of a tracker. (As JSON, periods are in microseconds.)
+/// The settings of a tracker. (As JSON, periods are in nanoseconds.)
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// How often a replica that has something to say speaks. 1.5 s by default.
-    #[serde(with = "micros")]
+    #[serde(with = "nanos")]
     pub broadcast_period: Duration,
     /// After how many periods without a word an idle replica speaks nevertheless. 10 by default: an
     /// idle replica speaks in every eleventh period.
     pub max_silent_periods: u32,
     /// After how much silence a replica counts as down. 2 × `max_silent_periods` × `broadcast_period`
     /// by default.
-    #[serde(with = "micros")]
+    #[serde(with = "nanos")]
     pub down_period: Duration,
     /// After how much silence a replica is forgotten. 20 minutes by default.
-    #[serde(with = "micros")]
+    #[serde(with = "nanos")]
     pub permdown_period: Duration,
     /// In how many periods a replica once looks for what it lacks. 2 by default.
     pub clock_sample_periods: u32,
@@ -155,26 +156,6 @@ impl Config {
             observed: 0,
             ..self.limits.clone()
         }
-    }
-}
-
-/// A duration as whole microseconds.
-pub(super) mod micros {
-    use std::time::Duration;
-
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(in super::super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        Ok(Duration::from_micros(u64::deserialize(deserializer)?))
     }
 }
 
