@@ -46,7 +46,7 @@ defects! {
     UpdateSplit = "update-split",
     /// once it is full, the queue from one node to another takes nothing any more and does not say so
     QueueSilent = "queue-silent",
-    /// a node counts others as down after half the time
+    /// a node counts others as down as soon as a configuration may
     EagerDown = "eager-down",
     /// a node counts others as down after three times the time
     LazyDown = "lazy-down",

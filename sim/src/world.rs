@@ -5,6 +5,7 @@
 
 mod actions;
 mod check;
+mod healed;
 mod network;
 mod node;
 mod outcome;
@@ -82,7 +83,6 @@ struct World<'a> {
     changes: u64,
     /// Nodes for which the faults have ended.
     healed: Vec<bool>,
-    last_restart: Micros,
     converged_after: Option<Micros>,
     trace: Option<Trace>,
 }
@@ -181,7 +181,6 @@ impl<'a> World<'a> {
             events: 0,
             changes: 0,
             healed: vec![false; count],
-            last_restart: 0,
             converged_after: None,
             trace: options.trace.then(Trace::default),
         }
@@ -344,7 +343,6 @@ impl<'a> World<'a> {
         if apart && self.now > 0 {
             self.coverage.count(Counted::StartedApart);
         }
-        self.last_restart = self.now;
         let incarnation = self.incarnation(node, clock_ms);
         let reused = self.nodes[node].lives > 0 && incarnation == self.nodes[node].incarnation;
         let spec = &mut self.nodes[node];

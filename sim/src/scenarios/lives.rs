@@ -89,8 +89,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 fn crash_by_silence(seed: u64) -> Schedule {
     let mut story = Story::new("crash-by-silence", seed, 3);
-    let some = story.some(1..80);
-    story.come("a", some);
+    story.some_come("a", 1..80);
     story.come("b", 3);
     story.wait_periods(2);
     story.crashes("a");
@@ -101,8 +100,7 @@ fn crash_by_silence(seed: u64) -> Schedule {
 fn crash_seen(seed: u64) -> Schedule {
     let mut story = Story::new("crash-seen", seed, 3);
     story.network().detects_crashes = true;
-    let some = story.some(1..80);
-    story.come("a", some);
+    story.some_come("a", 1..80);
     story.wait_periods(2);
     story.crashes("a");
     story.wait_periods(5);
@@ -117,8 +115,7 @@ fn replaced_under_new_name(seed: u64) -> Schedule {
     story.settings().max_delta_size = 4;
     for node in ["a", "b", "c"] {
         let passing = story.come(node, 10);
-        let some = story.some(10..60);
-        story.come(node, some);
+        story.some_come(node, 10..60);
         story.leave(&passing);
     }
     story.wait_periods(3);
@@ -126,16 +123,14 @@ fn replaced_under_new_name(seed: u64) -> Schedule {
     let soon = story.some(0..5000);
     story.wait(soon);
     story.starts("d");
-    let some = story.some(10..60);
-    story.come("d", some);
+    story.some_come("d", 10..60);
     story.wait_until_down();
     story.ends()
 }
 
 fn restart_before_down(seed: u64) -> Schedule {
     let mut story = Story::new("restart-before-down", seed, 3);
-    let some = story.some(2..40);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 2..40);
     story.wait_periods(3);
     for _ in 0..3 {
         story.crashes("a");
@@ -154,8 +149,7 @@ fn restart_before_down(seed: u64) -> Schedule {
 
 fn restart_after_down(seed: u64) -> Schedule {
     let mut story = Story::new("restart-after-down", seed, 3);
-    let some = story.some(2..40);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 2..40);
     story.wait_periods(3);
     story.crashes("a");
     story.wait_until_down();
@@ -170,8 +164,7 @@ fn restart_after_down(seed: u64) -> Schedule {
 
 fn restart_after_permdown(seed: u64) -> Schedule {
     let mut story = Story::new("restart-after-permdown", seed, 3);
-    let some = story.some(2..40);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 2..40);
     story.wait_periods(3);
     story.crashes("a");
     story.wait_until_forgotten();
@@ -184,8 +177,7 @@ fn restart_after_permdown(seed: u64) -> Schedule {
 
 fn restart_clock_back(seed: u64) -> Schedule {
     let mut story = Story::new("restart-clock-back", seed, 3);
-    let some = story.some(2..40);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 2..40);
     story.wait_periods(3);
     story.crashes("a");
     let soon = story.some(1..story.period());
@@ -235,8 +227,7 @@ fn many_short_lives(seed: u64) -> Schedule {
         let some = story.some(1..10);
         story.come("a", some);
         story.starts(name);
-        let some = story.some(1..10);
-        story.come(name, some);
+        story.some_come(name, 1..10);
         story.wait_periods(2);
         story.crashes(name);
     }

@@ -119,8 +119,7 @@ fn permdown_ghost(seed: u64) -> Schedule {
     let some = story.some(1..20);
     story.come("b", some);
     story.cut_one_way(&["b"], &["d"], 2 * story.period());
-    let some = story.some(1..5);
-    story.come("b", some);
+    story.some_come("b", 1..5);
     story.wait(away.saturating_sub(story.permdown()));
     story.wait_periods(4);
     story.ends()
@@ -155,8 +154,7 @@ fn fifty_each_before_meeting(seed: u64) -> Schedule {
     for node in ["a", "b"] {
         let users = story.some(51..150);
         let early = story.come(node, users);
-        let some = story.some(20..60);
-        story.come(node, some);
+        story.some_come(node, 20..60);
         story.leave(&early);
         story.come(node, 60);
     }
@@ -174,8 +172,7 @@ fn lost_delta(seed: u64) -> Schedule {
         // A word of a is not heard by b.
         let period = story.period();
         story.cut_one_way(&["a"], &["b"], 2 * period);
-        let some = story.some(1..6);
-        let passing = story.come("a", some);
+        let passing = story.some_come("a", 1..6);
         story.wait(period / 4);
         story.change(&regulars);
         story.wait_periods(1);
@@ -221,8 +218,7 @@ fn update_in_one_step(seed: u64) -> Schedule {
     let mut story = Story::new("update-in-one-step", seed, 3);
     unruly(&mut story);
     story.network().loss = 50_000;
-    let some = story.some(1..30);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 1..30);
     for _ in 0..10 {
         story.change(&users);
         story.wait_periods(1);
@@ -265,8 +261,7 @@ fn dot_removed_ahead(seed: u64) -> Schedule {
         let some = story.some(1..4);
         let passing = story.come("a", some);
         story.leave(&passing);
-        let some = story.some(1..4);
-        let passing = story.come("a", some);
+        let passing = story.some_come("a", 1..4);
         story.wait(story.period());
         story.leave(&passing);
     }
@@ -275,8 +270,7 @@ fn dot_removed_ahead(seed: u64) -> Schedule {
 
 fn down_twice(seed: u64) -> Schedule {
     let mut story = Story::new("down-twice", seed, 3);
-    let some = story.some(5..40);
-    let passing = story.come("a", some);
+    let passing = story.some_come("a", 5..40);
     let staying = story.come("a", 3);
     story.wait_periods(3);
     let apart = 2 * story.down();
@@ -301,8 +295,7 @@ fn transfer_echoes(seed: u64) -> Schedule {
     story.cut(&["a"], &["b"], apart);
     let some = story.some(1..20);
     story.come("a", some);
-    let some = story.some(1..20);
-    story.come("b", some);
+    story.some_come("b", 1..20);
     story.wait(apart);
     story.wait_periods(3);
     story.ends()
@@ -329,8 +322,7 @@ fn added_while_partitioned(seed: u64) -> Schedule {
     let mut story = Story::new("added-while-partitioned", seed, 6);
     story.not_yet(&["e", "f"]);
     for node in ["a", "b", "c", "d"] {
-        let some = story.some(5..20);
-        story.come(node, some);
+        story.some_come(node, 5..20);
     }
     let apart = story.some(1..3) * story.down();
     story.cut(&["a", "b", "e"], &["c", "d", "f"], apart);

@@ -119,8 +119,7 @@ fn one_link_cut(seed: u64) -> Schedule {
     story.come("c", 2);
     story.wait_until_down();
     story.leave(&others);
-    let some = story.some(1..5);
-    story.come("a", some);
+    story.some_come("a", 1..5);
     story.wait(apart);
     story.ends()
 }
@@ -128,8 +127,7 @@ fn one_link_cut(seed: u64) -> Schedule {
 fn one_way_cut(seed: u64) -> Schedule {
     let mut story = Story::new("one-way-cut", seed, 3);
     for node in ["a", "b", "c"] {
-        let some = story.some(2..10);
-        story.come(node, some);
+        story.some_come(node, 2..10);
     }
     story.wait_periods(3);
     let apart = 2 * story.down();
@@ -166,8 +164,7 @@ fn split_longer_than_permdown(seed: u64) -> Schedule {
     let some = story.some(5..40);
     let passing = story.come("a", some);
     for node in ["a", "b", "c", "d"] {
-        let some = story.some(5..20);
-        story.come(node, some);
+        story.some_come(node, 5..20);
     }
     story.wait_periods(3);
     let apart = story.permdown() + story.some(story.down()..2 * story.down());
@@ -183,8 +180,7 @@ fn split_longer_than_permdown(seed: u64) -> Schedule {
 fn part_heals_first(seed: u64) -> Schedule {
     let mut story = Story::new("part-heals-first", seed, 6);
     for node in ["a", "b", "c", "d", "e", "f"] {
-        let some = story.some(2..15);
-        story.come(node, some);
+        story.some_come(node, 2..15);
     }
     let long = story.down() * 4;
     story.cut(&["a", "b"], &["c", "d", "e", "f"], long);
@@ -199,8 +195,7 @@ fn part_heals_first(seed: u64) -> Schedule {
 
 fn wrong_accusation(seed: u64) -> Schedule {
     let mut story = Story::new("wrong-accusation", seed, 3);
-    let some = story.some(5..40);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..40);
     story.wait_periods(3);
     for at in ["b", "c", "b"] {
         story.accuses(at, "a");
@@ -215,8 +210,7 @@ fn wrong_accusation(seed: u64) -> Schedule {
 
 fn paused_longer_than_down(seed: u64) -> Schedule {
     let mut story = Story::new("paused-longer-than-down", seed, 3);
-    let some = story.some(5..20);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..20);
     let passing = story.come("b", 10);
     story.wait_periods(3);
     let away = story.down() + story.some(3 * story.period()..story.down());
@@ -253,8 +247,7 @@ fn skewed_clocks(seed: u64) -> Schedule {
         story.node(node).clock_ppm = sign * ppm;
     }
     for node in ["a", "b", "c"] {
-        let some = story.some(2..10);
-        story.come(node, some);
+        story.some_come(node, 2..10);
     }
     story.wait(4 * story.down());
     story.come("d", 3);
@@ -304,8 +297,7 @@ fn pool_mismatch(seed: u64) -> Schedule {
     story.settings().pool_size = shards;
     story.node("d").pool_size = Some(shards + 1);
     for node in ["a", "b", "c", "d"] {
-        let some = story.some(2..20);
-        story.come(node, some);
+        story.some_come(node, 2..20);
     }
     story.wait_periods(5);
     story.ends()
@@ -314,12 +306,10 @@ fn pool_mismatch(seed: u64) -> Schedule {
 fn long_idle(seed: u64) -> Schedule {
     let mut story = Story::new("long-idle", seed, 4);
     for node in ["a", "b", "c", "d"] {
-        let some = story.some(1..20);
-        story.come(node, some);
+        story.some_come(node, 1..20);
     }
     story.wait(10 * story.down());
-    let some = story.some(1..5);
-    story.come("a", some);
+    story.some_come("a", 1..5);
     story.wait_periods(2);
     story.ends()
 }

@@ -89,8 +89,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 fn leaves_before_stop(seed: u64) -> Schedule {
     let mut story = Story::new("leaves-before-stop", seed, 3);
-    let some = story.some(1..20);
-    let passing = story.come("a", some);
+    let passing = story.some_come("a", 1..20);
     story.come("a", 3);
     story.wait_periods(4);
     story.leave(&passing);
@@ -105,8 +104,7 @@ fn stop_lingers_until_down(seed: u64) -> Schedule {
     let mut story = Story::new("stop-lingers-until-down", seed, 3);
     // A port that refuses is noticed, and tells nothing after a stop.
     story.network().detects_crashes = true;
-    let some = story.some(5..30);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..30);
     story.wait_periods(4);
     let drain = story.some(0..2 * story.period());
     story.stops("a", drain);
@@ -119,8 +117,7 @@ fn stop_lingers_until_down(seed: u64) -> Schedule {
 
 fn stopped_and_back(seed: u64) -> Schedule {
     let mut story = Story::new("stopped-and-back", seed, 3);
-    let some = story.some(5..30);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..30);
     story.wait_periods(4);
     let drain = story.some(0..2 * story.period());
     story.stops("a", drain);
@@ -137,8 +134,7 @@ fn stopped_and_back(seed: u64) -> Schedule {
 fn goodbye(seed: u64) -> Schedule {
     let mut story = Story::new("goodbye", seed, 3);
     story.settings().permdown_on_shutdown = true;
-    let some = story.some(5..30);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..30);
     story.wait_periods(4);
     let drain = story.some(0..2 * story.period());
     story.stops("a", drain);
@@ -151,8 +147,7 @@ fn goodbye(seed: u64) -> Schedule {
 fn goodbye_lost(seed: u64) -> Schedule {
     let mut story = Story::new("goodbye-lost", seed, 3);
     story.settings().permdown_on_shutdown = true;
-    let some = story.some(5..30);
-    story.come("a", some);
+    story.some_come("a", 5..30);
     story.come("b", 3);
     story.wait_periods(4);
     story.cut_one_way(&["a"], &["c"], 1000);
@@ -186,8 +181,7 @@ fn goodbye_overtaken(seed: u64) -> Schedule {
 fn goodbye_and_back(seed: u64) -> Schedule {
     let mut story = Story::new("goodbye-and-back", seed, 3);
     story.settings().permdown_on_shutdown = true;
-    let some = story.some(5..30);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..30);
     story.wait_periods(2);
     for _ in 0..2 {
         story.stops("a", 100);
@@ -205,8 +199,7 @@ fn goodbye_and_back(seed: u64) -> Schedule {
 fn handover(seed: u64) -> Schedule {
     let mut story = Story::new("handover", seed, 4);
     story.settings().handover = true;
-    let some = story.some(5..40);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..40);
     story.come("b", 5);
     story.wait_periods(4);
     let drain = story.some(0..2 * story.period());
@@ -224,8 +217,7 @@ fn handover_to_a_new_node(seed: u64) -> Schedule {
     let mut story = Story::new("handover-to-a-new-node", seed, 4);
     story.settings().handover = true;
     story.not_yet(&["d"]);
-    let some = story.some(5..40);
-    let users = story.come("a", some);
+    let users = story.some_come("a", 5..40);
     story.come("b", 5);
     story.wait_periods(4);
     let drain = 2 * story.period();

@@ -166,6 +166,12 @@ impl Story {
         users
     }
 
+    /// Some users come to a node, as many as the seed says.
+    pub(super) fn some_come(&mut self, node: &str, count: Range<u64>) -> Users {
+        let count = self.some(count);
+        self.come(node, count)
+    }
+
     /// So many users come to a node in one moment.
     pub(super) fn rush(&mut self, node: &str, count: u64) -> Users {
         let users = self.users(node, count);
