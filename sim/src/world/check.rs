@@ -333,10 +333,16 @@ impl World<'_> {
         if left.is_empty() {
             return Ok(());
         }
-        let updated = |join: &Number| {
-            let mut leaves = told.leaves.iter();
-            leaves.any(|&leave| self.truth.successors(leave).any(|next| next == *join))
-        };
+        // Updated, or untracked and tracked again: the same process is there as before.
+        let same =
+            |join: &Number, leave: &Number| match (self.truth.of(*join), self.truth.of(*leave)) {
+                (Some(join), Some(leave)) => {
+                    (join.node, join.life, join.pid, &join.key)
+                        == (leave.node, leave.life, leave.pid, &leave.key)
+                }
+                _ => false,
+            };
+        let updated = |join: &Number| told.leaves.iter().any(|leave| same(join, leave));
         let is_new =
             |join: &&Number| !renewed.contains(join) && !hands_over(**join) && !updated(join);
         let mut taken: Vec<Number> = told.leaves.clone();
