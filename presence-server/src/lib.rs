@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod channel;
+pub mod cluster;
 mod connection;
 pub mod endpoint;
 pub mod env;
