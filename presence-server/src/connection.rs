@@ -81,8 +81,8 @@ pub(crate) struct Connection<U> {
     id: Option<Arc<str>>,
     machine: Machine,
     inbox: Arc<Inbox>,
-    /// Dropped with the connection.
-    _open: OpenSocket,
+    /// Until the client was told why its socket is closed.
+    open: OpenSocket,
     /// In the order of their ids. Most sockets have few, and a map would take more.
     channels: Vec<ChannelTask>,
     undelivered: Arc<AtomicUsize>,
@@ -146,7 +146,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
             id,
             machine,
             inbox,
-            _open: open,
+            open,
             channels: Vec::new(),
             undelivered: Arc::default(),
             held_back: None,
@@ -174,12 +174,19 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 self.node.subscriptions().remove_socket(id, &self.inbox);
             }
             self.inbox.close();
-            drop(self);
-            // Last, since a client may take its time, and its presences should not.
+            let open = self.end();
+            // Last, since a client may take its time, and its presences should not. The node waits for
+            // it, or it would end before the client knows.
             if let End::Close(code) = end {
                 transport.close(code).await;
             }
+            drop(open);
         }
+    }
+
+    /// Ends its channels.
+    fn end(self) -> OpenSocket {
+        self.open
     }
 
     async fn serve<T: Transport>(&mut self, transport: &mut T) -> End {

@@ -38,7 +38,7 @@ const GATHERED: usize = 64 << 10;
 const LARGE: usize = 16 << 10;
 
 /// How long a client is waited for when its socket is closed.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn handle<U: Send + Sync + 'static>(
     State(endpoint): State<Arc<Endpoint<U>>>,
@@ -79,6 +79,8 @@ struct Carrier {
     written: usize,
     /// A large frame was begun, and not ended.
     is_torn: bool,
+    /// The client sends nothing more.
+    is_closed: bool,
 }
 
 impl Carrier {
@@ -89,6 +91,7 @@ impl Carrier {
             out: Vec::new(),
             written: 0,
             is_torn: false,
+            is_closed: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Carrier {
                 }
                 Ok(Some(Incoming::Pong)) => return Poll::Ready(Some(Received::Sign)),
                 Ok(Some(Incoming::Close(code))) => {
+                    self.is_closed = true;
                     return Poll::Ready(Some(Received::Close(code.unwrap_or(NORMAL))));
                 }
                 Ok(None) => {}
@@ -168,24 +172,27 @@ impl Carrier {
         Ok(())
     }
 
-    /// Reads and drops what a client still sends, until it is gone.
+    /// Reads and drops what a client still sends, until it agrees to the close or is gone.
     ///
     /// A connection that is closed while something is unread is reset, and the client may then lose
     /// what it was sent last: why it was closed.
-    async fn until_gone(&mut self) -> io::Result<()> {
+    async fn until_closed(&mut self) -> io::Result<()> {
         std::future::poll_fn(|context| self.poll_flush(context)).await?;
         self.io.shutdown().await?;
-        std::future::poll_fn(|context| {
-            let mut space = [const { MaybeUninit::uninit() }; READ];
-            loop {
-                let mut read = ReadBuf::uninit(&mut space);
-                ready!(Pin::new(&mut self.io).poll_read(context, &mut read))?;
-                if read.filled().is_empty() {
-                    return Poll::Ready(Ok(()));
+        while !self.is_closed {
+            match self.decoder.next() {
+                Ok(Some(Incoming::Close(_))) => break,
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    if std::future::poll_fn(|context| self.poll_read(context)).await? == 0 {
+                        break;
+                    }
                 }
+                // It can't be understood.
+                Err(_) => self.decoder = Decoder::new(0),
             }
-        })
-        .await
+        }
+        Ok(())
     }
 }
 
@@ -243,6 +250,6 @@ impl Transport for Carrier {
         }
         frame::put_close(&mut self.out, code);
         // Whoever is gone already needs no farewell; whoever does not read gets none.
-        let _ = tokio::time::timeout(CLOSE_WAIT, self.until_gone()).await;
+        let _ = tokio::time::timeout(CLOSE_WAIT, self.until_closed()).await;
     }
 }
