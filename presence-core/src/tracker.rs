@@ -224,15 +224,15 @@ pub struct Stats {
     pub handed_over: u64,
 }
 
-/// A presence of this replica that was updated.
+/// A new meta for a presence of this replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Updated {
+pub struct Update {
     /// The process.
     pub pid: Pid,
     /// What it is tracked under.
     pub key: KeyBuf,
-    /// Its new ref.
-    pub phx_ref: PhxRef,
+    /// Its new meta.
+    pub meta: Meta,
 }
 
 impl Tracker {
@@ -320,36 +320,44 @@ impl Tracker {
         Ok(phx_ref)
     }
 
-    /// Replaces the metas of this node's presences in a topic in one call: `change` is given the key
-    /// and the meta of each and says what it becomes, or `None` where it stays as it is.
+    /// Replaces the metas of presences of this node in a topic in one call, which is one diff; their
+    /// refs.
     ///
     /// Presences of other nodes are theirs to change.
     ///
     /// # Errors
     ///
     /// The first presence that could not be updated; those before it were.
-    pub fn update_topic(
+    pub fn update_all(
         &mut self,
         topic: &str,
+        updates: &[Update],
+    ) -> Result<Vec<PhxRef>, ChangeError<set::UpdateError>> {
+        let refs = updates
+            .iter()
+            .map(|Update { pid, key, meta }| self.update(topic, *pid, key.as_key(), meta));
+        refs.collect()
+    }
+
+    /// What [`update_all`](Self::update_all) is to be given for a change of a whole topic: `change` is
+    /// told the key and the meta of each presence of this node and says what it becomes, or `None` where
+    /// it stays as it is.
+    pub fn updates(
+        &self,
+        topic: &str,
         mut change: impl FnMut(Key<'_>, &Meta) -> Option<Meta>,
-    ) -> Result<Vec<Updated>, ChangeError<set::UpdateError>> {
-        self.check_running()?;
-        let own = self.set.replica();
-        let mut changed: Vec<(Pid, KeyBuf, Meta)> = self
-            .set
-            .list(topic)
-            .filter(|entry| entry.replica == own)
+    ) -> Vec<Update> {
+        let own = self.set.list(topic);
+        let own = own.filter(|entry| entry.replica == self.set.replica());
+        let mut updates: Vec<_> = own
             .filter_map(|entry| {
                 let meta = change(entry.key, &Meta::of_entry(entry.meta))?;
-                Some((entry.pid, entry.key.into(), meta))
+                let (pid, key) = (entry.pid, entry.key.into());
+                Some(Update { pid, key, meta })
             })
             .collect();
-        changed.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        let updated = changed.into_iter().map(|(pid, key, meta)| {
-            let phx_ref = self.update(topic, pid, key.as_key(), &meta)?;
-            Ok(Updated { pid, key, phx_ref })
-        });
-        updated.collect()
+        updates.sort_unstable_by(|a, b| (a.pid, &a.key).cmp(&(b.pid, &b.key)));
+        updates
     }
 
     /// Untracks a process under a key in a topic; whether it was tracked.
@@ -598,7 +606,7 @@ impl Tracker {
             } => {
                 self.hear(&from, Some(&clocks))?;
                 let merged = self.merge(&delta);
-                self.took(&from, id, part, last || merged.is_err());
+                self.took(&from, id, part, last, merged.is_ok());
                 merged?;
                 self.settle(&from, clocks);
             }

@@ -75,6 +75,9 @@ fn tell_input(record: &Record, told: &mut String) {
                 pid.0
             )
         }
+        Input::UpdateAll { topic, updates } => {
+            format!("update {} presences in {topic:?}", updates.len())
+        }
         Input::Untrack { topic, pid, key } => {
             format!(
                 "untrack {:?} of process {} in {topic:?}",
@@ -105,7 +108,10 @@ fn tell_outputs(tracker: &mut Tracker, outcome: &Outcome, now: Duration, told: &
         }
         Outcome::Untracked(count) => tell(format!("= {count} untracked")),
         Outcome::Tracked(Err(error)) => tell(format!("= refused: {error}")),
-        Outcome::Updated(Err(error)) => tell(format!("= refused: {error}")),
+        Outcome::Updated(Err(error)) | Outcome::UpdatedAll(Err(error)) => {
+            tell(format!("= refused: {error}"));
+        }
+        Outcome::UpdatedAll(Ok(refs)) => tell(format!("= {} updated", refs.len())),
         Outcome::Heard(Err(refusal)) => tell(format!("= refused: {refusal}")),
     }
     while let Some(transmit) = tracker.poll_transmit() {

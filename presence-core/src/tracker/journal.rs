@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::{ChangeError, Config, ConfigError, Refusal, Tracker};
+use super::{ChangeError, Config, ConfigError, Refusal, Tracker, Update};
 use crate::clock::ReplicaId;
 use crate::entry::Pid;
 use crate::presence::{KeyBuf, Meta, PhxRef};
@@ -59,7 +59,7 @@ pub enum Input {
         /// The meta.
         meta: Meta,
     },
-    /// [`Tracker::update`]. (An update of a whole topic is one for each of its presences.)
+    /// [`Tracker::update`].
     Update {
         /// The topic.
         topic: Arc<str>,
@@ -69,6 +69,13 @@ pub enum Input {
         key: KeyBuf,
         /// The new meta.
         meta: Meta,
+    },
+    /// [`Tracker::update_all`].
+    UpdateAll {
+        /// The topic.
+        topic: Arc<str>,
+        /// The new metas.
+        updates: Vec<Update>,
     },
     /// [`Tracker::untrack`].
     Untrack {
@@ -116,6 +123,8 @@ pub enum Outcome {
     Tracked(Result<PhxRef, ChangeError<JoinError>>),
     /// What [`Tracker::update`] returned.
     Updated(Result<PhxRef, ChangeError<UpdateError>>),
+    /// What [`Tracker::update_all`] returned.
+    UpdatedAll(Result<Vec<PhxRef>, ChangeError<UpdateError>>),
     /// How many presences were untracked.
     Untracked(usize),
     /// What [`Tracker::handle_message`] returned.
@@ -170,6 +179,9 @@ impl Input {
                 key,
                 meta,
             } => Outcome::Updated(tracker.update(&topic, pid, key.as_key(), &meta)),
+            Self::UpdateAll { topic, updates } => {
+                Outcome::UpdatedAll(tracker.update_all(&topic, &updates))
+            }
             Self::Untrack { topic, pid, key } => {
                 Outcome::Untracked(usize::from(tracker.untrack(&topic, pid, key.as_key())))
             }
@@ -250,6 +262,10 @@ struct Line {
 enum Call {
     Track(Tracked),
     Update(Tracked),
+    UpdateAll {
+        topic: Arc<str>,
+        updates: Vec<Updated>,
+    },
     Untrack {
         topic: Arc<str>,
         pid: Pid,
@@ -270,6 +286,14 @@ enum Call {
     },
     Timeout,
     Stop,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Updated {
+    pid: Pid,
+    key: KeyBuf,
+    /// As that of [`Tracked`].
+    meta: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -302,6 +326,17 @@ impl From<&Input> for Call {
                 key,
                 meta,
             } => Self::Update(tracked(topic, *pid, key, meta)),
+            Input::UpdateAll { topic, updates } => Self::UpdateAll {
+                topic: Arc::clone(topic),
+                updates: updates
+                    .iter()
+                    .map(|Update { pid, key, meta }| Updated {
+                        pid: *pid,
+                        key: key.clone(),
+                        meta: meta.as_str().into(),
+                    })
+                    .collect(),
+            },
             Input::Untrack { topic, pid, key } => Self::Untrack {
                 topic: Arc::clone(topic),
                 pid: *pid,
@@ -349,6 +384,14 @@ impl Call {
                 key,
                 meta: Meta::parse(&meta)?,
             },
+            Self::UpdateAll { topic, updates } => {
+                let updates = updates.into_iter().map(|Updated { pid, key, meta }| {
+                    let meta = Meta::parse(&meta)?;
+                    Ok::<_, JournalError>(Update { pid, key, meta })
+                });
+                let updates = updates.collect::<Result<_, _>>()?;
+                Input::UpdateAll { topic, updates }
+            }
             Self::Untrack { topic, pid, key } => Input::Untrack { topic, pid, key },
             Self::UntrackPid { pid } => Input::UntrackPid { pid },
             Self::Message { peer, message } => Input::Message {

@@ -27,6 +27,10 @@ pub(super) struct Peer {
     pub(super) asked: Option<Asked>,
     /// The answer that it is given.
     pub(super) answering: Option<Answering>,
+    /// How many of its answers in a row could not be merged.
+    pub(super) unmerged: u32,
+    /// Before when it is not asked.
+    pub(super) ask_after: Duration,
     /// That it is about to stop; whether its presences are handed over.
     pub(super) stopping: Option<bool>,
 }
@@ -127,6 +131,8 @@ impl Tracker {
             clocks: Context::new(),
             asked: None,
             answering: None,
+            unmerged: 0,
+            ask_after: Duration::ZERO,
             stopping: None,
         };
         self.peers.insert(replica.shared_name(), peer);

@@ -5,7 +5,8 @@
 //! request names the replicas that are asked about, so no answer brings what was not wanted, and none
 //! asks about a replica that is down: it would be asked over and over. An answer that does not fit one
 //! message goes chunk by chunk, the next when the one before has arrived, so that it neither floods a
-//! queue nor holds heartbeats up. What gets lost is asked for again.
+//! queue nor holds heartbeats up. What gets lost is asked for again. An answer that can't be merged, since
+//! the limits of the two differ, is asked for again ever more rarely.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use crate::wire::cluster::Body;
 
 /// How often what got lost is asked for again before the answer is asked for anew.
 const TRIES: u32 = 4;
+
+/// How often the time between two requests doubles while answers can't be merged.
+const DOUBLINGS: u32 = 6;
 
 /// An answer that is waited for.
 #[derive(Debug)]
@@ -119,6 +123,9 @@ impl Tracker {
         let Some(peer) = self.peers.get_mut(name) else {
             return;
         };
+        if now < peer.ask_after {
+            return;
+        }
         let body = match &mut peer.asked {
             Some(asked) if now.saturating_sub(asked.at) < timeout => return,
             Some(asked) if asked.tries < TRIES => {
@@ -212,9 +219,16 @@ impl Tracker {
         self.send(To::One(from.shared_name()), reply);
     }
 
-    /// A part of an answer has arrived and was merged.
-    pub(super) fn took(&mut self, from: &ReplicaId, id: u64, part: u32, last: bool) {
-        let now = self.now;
+    /// A part of an answer has arrived; whether it was merged.
+    pub(super) fn took(
+        &mut self,
+        from: &ReplicaId,
+        id: u64,
+        part: u32,
+        last: bool,
+        is_merged: bool,
+    ) {
+        let (now, timeout) = (self.now, self.config.transfer_timeout());
         let Some(peer) = self.peers.get_mut(from.name()) else {
             return;
         };
@@ -222,6 +236,13 @@ impl Tracker {
         let Some(asked) = peer.asked.as_mut().filter(expected) else {
             return;
         };
+        if !is_merged {
+            peer.asked = None;
+            peer.ask_after = now + timeout.saturating_mul(2 << peer.unmerged.min(DOUBLINGS));
+            peer.unmerged += 1;
+            return;
+        }
+        peer.unmerged = 0;
         asked.parts = part;
         asked.at = now;
         asked.tries = 0;

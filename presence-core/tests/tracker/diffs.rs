@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use presence_core::entry::{Key, Pid};
 use presence_core::presence::{Meta, PhxRef};
+use presence_core::tracker::journal::{Input, Outcome};
 use presence_core::tracker::{ChangeError, Tracker};
 
 use super::world::{World, config, id, seconds};
@@ -185,33 +186,34 @@ fn a_mass_update_changes_this_nodes_presences_of_a_topic_in_one_diff() {
     world.track("b", "t", "bob");
     world.run(seconds(2.0));
     let mark = world.node("b").diffs.len();
-    let node = world.nodes.get_mut("a").unwrap();
+    let node = world.node("a");
     let first = node.diffs.len();
-    let mut seen = BTreeSet::new();
-    let updated = node.tracker.update_topic("t", |key, meta| {
-        seen.insert(key.as_str().to_owned());
+    let mut seen = Vec::new();
+    let updates = node.tracker.updates("t", |key, meta| {
+        seen.push(key.as_str().to_owned());
         assert_eq!(meta.as_str(), "{}");
         (key != Key::Text("user2")).then(|| Meta::parse(r#"{"away":true}"#).unwrap())
     });
-    let updated = updated.unwrap();
+    seen.sort();
+    assert_eq!(seen, ["user0", "user1", "user2", "user3"]);
     assert_eq!(
-        seen.into_iter().collect::<Vec<_>>(),
-        ["user0", "user1", "user2", "user3"]
-    );
-    assert_eq!(
-        updated.iter().map(|u| u.pid).collect::<Vec<_>>(),
+        updates.iter().map(|update| update.pid).collect::<Vec<_>>(),
         [pids[0], pids[1], pids[3]]
     );
-    for updated in &updated {
-        let entry = node
-            .tracker
-            .set()
-            .find("t", updated.pid, updated.key.as_key())
-            .unwrap();
-        assert_eq!(updated.phx_ref, PhxRef::of(&entry));
+    let input = Input::UpdateAll {
+        topic: "t".into(),
+        updates: updates.clone(),
+    };
+    let Outcome::UpdatedAll(Ok(refs)) = world.call("a", input) else {
+        panic!("they are not updated");
+    };
+    let node = world.node("a");
+    for (update, phx_ref) in updates.iter().zip(refs) {
+        let set = node.tracker.set();
+        let entry = set.find("t", update.pid, update.key.as_key()).unwrap();
+        assert_eq!(phx_ref, PhxRef::of(&entry));
         assert!(entry.meta.contains("\"away\":true"));
     }
-    node.drain();
     assert_eq!(node.diffs.len(), first + 1);
     assert_eq!(
         (
@@ -224,11 +226,11 @@ fn a_mass_update_changes_this_nodes_presences_of_a_topic_in_one_diff() {
     let told = world.diffs_since("b", mark);
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].joins.len(), told[0].leaves.len()), (3, 3));
-    let node = world.nodes.get_mut("a").unwrap();
-    assert_eq!(
-        node.tracker.update_topic("nowhere", |_, _| unreachable!()),
-        Ok(vec![])
-    );
+    let nowhere = world
+        .node("a")
+        .tracker
+        .updates("nowhere", |_, _| unreachable!());
+    assert_eq!(nowhere, []);
 }
 
 #[test]
@@ -239,18 +241,15 @@ fn a_mass_update_says_which_of_its_changes_could_not_be_made() {
     for pid in 1..=3 {
         track(&mut a, "t", "k", pid);
     }
-    let mut count = 0;
     let long = Meta::parse(&format!("{{\"v\":\"{}\"}}", "x".repeat(90))).unwrap();
-    let updated = a.update_topic("t", |_, _| {
-        count += 1;
-        Some(if count == 2 {
-            long.clone()
-        } else {
-            Meta::empty()
-        })
-    });
+    let mut updates = a.updates("t", |_, _| Some(Meta::empty()));
+    updates[1].meta = long;
+    let updated = a.update_all("t", &updates);
     assert!(matches!(updated, Err(ChangeError::Set(_))), "{updated:?}");
-    assert_eq!(count, 3);
+    let diff = a.poll_diff().unwrap();
+    // The first was, the third was not.
+    let joined: Vec<_> = diff.joins.iter().map(|entry| entry.pid).collect();
+    assert_eq!(joined, [Pid(2), Pid(3), Pid(1)]);
 }
 
 #[test]

@@ -37,6 +37,11 @@ fn eventful() -> World {
         meta: Meta::empty(),
     };
     assert!(matches!(world.call("a", integer), Outcome::Tracked(Ok(_))));
+    let updates = world.node("a").tracker.updates("t", |key, _| {
+        Meta::parse(&format!("{{\"k\":{key:?}}}")).ok()
+    });
+    let topic = "t".into();
+    world.call("a", Input::UpdateAll { topic, updates });
     world.cut("a", "b");
     world.untrack_pid("b", Pid(9));
     world.run(seconds(12.0));
@@ -86,7 +91,7 @@ fn a_journal_that_is_played_again_gives_the_same_outputs_byte_for_byte() {
             .map(|record| std::mem::discriminant(&record.input));
         kinds.map(|kind| format!("{kind:?}")).collect()
     };
-    assert_eq!(kinds(world.node("a")).len(), 9, "every input occurs");
+    assert_eq!(kinds(world.node("a")).len(), 10, "every input occurs");
     for name in ["a", "b", "c"] {
         let node = world.node(name);
         let again = replayed(&lines(node));

@@ -268,3 +268,26 @@ fn a_message_that_is_not_refused_is_not_counted() {
     assert_eq!(world.stats("a").refused, 0);
     assert!(world.node("a").refusals.is_empty());
 }
+
+/// Guards against: a node whose limits are smaller asking for what it can't hold at every look, for
+/// ever, which costs the other a full state each time.
+#[test]
+fn what_can_not_be_merged_is_asked_for_ever_more_rarely() {
+    let mut world = World::new(&["b"]);
+    world.config.limits.entries = 3;
+    world.start("a", 1);
+    world.track_many("b", "t", "user", 8);
+    let mut asked = Vec::new();
+    for _ in 0..6 {
+        let before = world.stats("a").transfers_asked;
+        world.run(seconds(60.0));
+        asked.push(world.stats("a").transfers_asked - before);
+    }
+    assert!(asked[0] > 2 && asked[5] <= 1, "{asked:?}");
+    // It is asked again once it would fit.
+    for pid in 1..=6 {
+        world.untrack_pid("b", Pid(pid));
+    }
+    world.run(seconds(300.0));
+    assert_eq!(world.list("a", "t").len(), 2);
+}

@@ -139,10 +139,14 @@ fn a_node_that_stops_changes_nothing_of_its_own_any_more() {
         world.call("a", update),
         Outcome::Updated(Err(ChangeError::Stopping))
     );
-    let tracker = &mut world.nodes.get_mut("a").unwrap().tracker;
+    let updates = world
+        .node("a")
+        .tracker
+        .updates("t", |_, _| Some(Meta::empty()));
+    let topic = "t".into();
     assert_eq!(
-        tracker.update_topic("t", |_, _| None),
-        Err(ChangeError::Stopping)
+        world.call("a", Input::UpdateAll { topic, updates }),
+        Outcome::UpdatedAll(Err(ChangeError::Stopping))
     );
     assert_eq!(world.list("a", "t"), ["alice"]);
 }

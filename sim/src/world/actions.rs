@@ -297,15 +297,15 @@ impl World<'_> {
         };
         let mut next = self.truth.next_number();
         let mut befores = Vec::new();
-        let updated = life.shards[shard]
-            .tracker
-            .update_topic(topic, |key, before| {
-                let before = crate::truth::number(before.as_str())?;
-                befores.push((before, next, key.as_str().to_owned()));
-                let meta = Meta::parse(&meta(next)).ok();
-                next += 1;
-                meta
-            });
+        let tracker = &mut life.shards[shard].tracker;
+        let updates = tracker.updates(topic, |_, before| {
+            let before = crate::truth::number(before.as_str())?;
+            befores.push((before, next));
+            let meta = Meta::parse(&meta(next)).ok();
+            next += 1;
+            meta
+        });
+        let updated = tracker.update_all(topic, &updates);
         let there = life
             .alive
             .keys()
@@ -316,7 +316,7 @@ impl World<'_> {
             return Err(self.failure(Invariant::OwnPresences, node, what));
         }
         let mut replaced = Vec::new();
-        for (before, next, _) in befores {
+        for (before, next) in befores {
             if let Some(old) = self.truth.of(before) {
                 replaced.push((
                     before,
