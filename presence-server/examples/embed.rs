@@ -57,7 +57,8 @@ impl Channel for Office {
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let node = Node::start(Arc::new(System::new()), Config::default());
+    let node =
+        Node::start(Arc::new(System::new()), Config::default()).map_err(std::io::Error::other)?;
     let socket = UserSocket::new(|info| {
         let name = info.param("name").ok_or(Refused)?.to_owned();
         let id = Some(format!("user:{name}").into());

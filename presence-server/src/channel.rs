@@ -244,6 +244,8 @@ impl<C: Channel> Socket<C> {
         payload: impl IntoPayload,
     ) -> Result<(), EncodeError> {
         let payload = payload.into_payload();
+        self.node()
+            .broadcast_elsewhere(self.topic(), event, &payload);
         let except = Some((&self.place.inbox, self.place.channel));
         let subscriptions = self.node().subscriptions();
         subscriptions.broadcast(self.topic(), event, &payload, except)
@@ -361,6 +363,7 @@ pub(crate) fn run<C: Channel>(
 ) -> impl Future<Output = ()> + Send {
     let presences = Presences {
         node: place.node.clone(),
+        topic: Arc::clone(&place.topic),
         pid: place.pid,
     };
     let (inbox, channel) = (Arc::clone(&place.inbox), place.channel);
@@ -378,14 +381,16 @@ pub(crate) fn run<C: Channel>(
 /// Drops the presences of a channel with it.
 struct Presences {
     node: Node,
+    topic: Arc<str>,
     pid: Pid,
 }
 
 impl Drop for Presences {
     fn drop(&mut self) {
         let pid = self.pid;
+        let gone = Command::Gone { pid, done: None };
         // A shard that has ended holds no presences.
-        let _ = self.node.commands().send(Command::Gone { pid, done: None });
+        self.node.shards().send(&self.topic, gone);
     }
 }
 

@@ -100,13 +100,13 @@ struct Limits {
     #[arg(long, env = "PRESENCE_MAX_TOPIC", value_name = "SIZE", default_value_t = Bytes(Config::default().wire.max_topic_bytes))]
     max_topic: Bytes,
     /// The longest key of a presence, at most 32767
-    #[arg(long, env = "PRESENCE_MAX_KEY", value_name = "SIZE", default_value_t = Bytes(Config::default().set.key_bytes), value_parser = key_bytes)]
+    #[arg(long, env = "PRESENCE_MAX_KEY", value_name = "SIZE", default_value_t = Bytes(Config::default().tracker.limits.key_bytes), value_parser = key_bytes)]
     max_key: Bytes,
     /// The largest meta of a presence
-    #[arg(long, env = "PRESENCE_MAX_META", value_name = "SIZE", default_value_t = Bytes(Config::default().set.meta_bytes))]
+    #[arg(long, env = "PRESENCE_MAX_META", value_name = "SIZE", default_value_t = Bytes(Config::default().tracker.limits.meta_bytes))]
     max_meta: Bytes,
     /// Presences at once, in all topics together
-    #[arg(long, env = "PRESENCE_MAX_PRESENCES", value_name = "COUNT", default_value_t = Config::default().set.entries, value_parser = count(Config::default().set.entries))]
+    #[arg(long, env = "PRESENCE_MAX_PRESENCES", value_name = "COUNT", default_value_t = Config::default().tracker.limits.entries, value_parser = count(Config::default().tracker.limits.entries))]
     max_presences: usize,
     /// How long a WebSocket may be silent before it is closed
     #[arg(long, env = "PRESENCE_IDLE_TIMEOUT", value_name = "TIME", default_value_t = SomeTime(Config::default().idle_timeout))]
@@ -178,10 +178,10 @@ impl Cli {
         config.wire.max_topic_bytes = max_topic;
         config.socket_queue_bytes = max_socket_queue;
         config.channels.max_channels = max_channels;
-        config.set.topic_bytes = max_topic;
-        config.set.key_bytes = max_key;
-        config.set.meta_bytes = max_meta;
-        config.set.entries = max_presences;
+        config.tracker.limits.topic_bytes = max_topic;
+        config.tracker.limits.key_bytes = max_key;
+        config.tracker.limits.meta_bytes = max_meta;
+        config.tracker.limits.entries = max_presences;
         config.idle_timeout = idle_timeout;
         config.request_timeout = request_timeout;
 
@@ -247,7 +247,7 @@ fn name_variable(mut error: clap::Error, command: &clap::Command) -> clap::Error
 }
 
 fn key_bytes(text: &str) -> Result<Bytes, String> {
-    let most = Config::default().set.key_bytes;
+    let most = Config::default().tracker.limits.key_bytes;
     match text.parse()? {
         Bytes(bytes) if bytes > most => Err(format!("a key has at most {most} bytes")),
         bytes => Ok(bytes),
@@ -290,7 +290,7 @@ mod tests {
     fn without_flags_the_node_has_its_own_defaults_but_for_topics() {
         let mut expected = Config::default();
         // What the wire lets through is all that there can be.
-        expected.set.topic_bytes = expected.wire.max_topic_bytes;
+        expected.tracker.limits.topic_bytes = expected.wire.max_topic_bytes;
         assert_eq!(
             format!("{:?}", parsed(&[]).config()),
             format!("{expected:?}")
@@ -311,7 +311,7 @@ mod tests {
         .config();
         assert_eq!(config.wire.max_frame_bytes, 65_536);
         assert_eq!(config.channels.max_channels, 3);
-        assert_eq!(config.set.entries, 5);
+        assert_eq!(config.tracker.limits.entries, 5);
         assert_eq!(config.idle_timeout.as_secs(), 90);
         assert_eq!(config.poll_window.as_millis(), 500);
         assert_eq!(config.drain_pause.as_secs(), 0);

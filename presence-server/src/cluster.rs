@@ -3,6 +3,8 @@
 //! A node is one of a cluster once it has a [`Transport`]. It tells the transport what others are to
 //! hear, and is told what they say through its [`Handler`].
 
+mod receiver;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use presence_core::tracker::To;
 use presence_core::wire::{Payload, cluster};
+
+pub(crate) use self::receiver::Receiver;
 
 /// What one node tells another.
 #[derive(Clone, Debug, PartialEq)]

@@ -395,6 +395,12 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 }
                 return;
             }
+            Event::Crash { channel } => {
+                if let Ok(at) = self.position(channel) {
+                    self.channels.remove(at).task.abort();
+                }
+                return self.machine.handle_crashed(channel);
+            }
             // Handled before, since it is sent and not encoded.
             Event::State { .. } | Event::Drained => return,
             Event::Disconnect => return self.machine.handle_disconnect(),
@@ -495,7 +501,8 @@ impl<U: Send + Sync + 'static> Connection<U> {
         let _ = task.task.await;
         let (done, gone) = oneshot::channel();
         let (pid, done) = (task.pid, Some(done));
-        let _ = self.node.commands().send(Command::Gone { pid, done });
+        let command = Command::Gone { pid, done };
+        self.node.shards().send(&task.topic, command);
         let _ = gone.await;
     }
 

@@ -36,6 +36,8 @@ pub(crate) enum Event {
         event: &'static str,
         list: Arc<Json<'static>>,
     },
+    /// End a channel: its presences are lost.
+    Crash { channel: ChannelId },
     /// A channel ended.
     Ended { channel: ChannelId, how: End },
     /// The channels have taken what was delivered to them: reading may go on.
@@ -82,7 +84,11 @@ impl Event {
                     ..
                 } => event.len() + payload(pushed),
                 Self::State { list, .. } => list.as_str().len(),
-                Self::Ended { .. } | Self::Drained | Self::Disconnect | Self::Drain => 0,
+                Self::Crash { .. }
+                | Self::Ended { .. }
+                | Self::Drained
+                | Self::Disconnect
+                | Self::Drain => 0,
             }
     }
 }

@@ -10,6 +10,7 @@ mod connection;
 pub mod endpoint;
 pub mod env;
 mod inbox;
+pub mod journal;
 pub mod node;
 pub mod presence;
 pub mod serve;

@@ -40,6 +40,8 @@ enum StartError {
     SecretFile { path: PathBuf, error: io::Error },
     #[error("{0} (--secret-key-base or --secret-key-base-file)")]
     Secret(KeyError),
+    #[error(transparent)]
+    Node(#[from] presence_server::node::StartError),
     #[error("--auth is for --app guide: the conformance application has its own users")]
     AuthOfConformance,
 }
@@ -94,7 +96,7 @@ async fn run(cli: &Cli) -> Result<(), StartError> {
     let signals = Signals::listen().map_err(StartError::Signals)?;
     tokio::spawn(signals.stop(system.clone()));
     let (listener, address) = listen(&system, &cli.host, cli.port).await?;
-    let node = Node::start(Arc::new(system.clone()), cli.config());
+    let node = Node::start(Arc::new(system.clone()), cli.config())?;
     let router = match cli.app {
         App::Guide if cli.sign_in.auth => {
             app::guide_with_sign_in(&node, tokens(&cli.sign_in, &system)?)

@@ -1,15 +1,20 @@
 //! A node: one member of the system, with its world, its subscriptions and its shards.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use presence_core::clock::ReplicaId;
 use presence_core::entry::Pid;
-use presence_core::wire::{EncodeError, Payload};
+use presence_core::presence::{KeyBuf, Meta};
+use presence_core::tracker::{self, ConfigError, To};
+use presence_core::wire::{EncodeError, Json, Payload};
+use tokio::sync::oneshot;
 
+use crate::cluster::{Handler, Message, Peer, Receiver, Transport};
 use crate::env::Environment;
-use crate::shard::{self, Commands};
+use crate::journal::Journals;
+use crate::presence::{PresenceError, Process};
+use crate::shard::{self, Command, Pause, Pool, Read, Report, Setup, Word, Words};
 use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
 
@@ -28,8 +33,15 @@ pub struct Config {
     pub channels: presence_core::channel::Config,
     /// What a frame may hold.
     pub wire: presence_core::wire::Limits,
-    /// What the set may hold.
-    pub set: presence_core::set::Limits,
+    /// The settings of the trackers, of which there is one a shard: periods, and what each may hold.
+    pub tracker: tracker::Config,
+    /// Shards: 1 by default, as in the reference. All nodes of a cluster have as many.
+    pub pool_size: usize,
+    /// Bytes of messages of other nodes that may wait for one shard before nothing more is read from
+    /// their connections: 64 MiB by default.
+    pub shard_inbox_bytes: usize,
+    /// Where what happens to the shards is written down, for replay: nowhere by default.
+    pub journals: Option<Arc<dyn Journals>>,
     /// How long a topic rests after a presence diff, for each client that was told: 20 µs by default,
     /// so that diffs to many clients take a quarter of a core at most. What changes meanwhile goes out
     /// as one diff. Under 1 ms, which is up to 49 clients, it does not rest, and never more than 1 s.
@@ -67,7 +79,10 @@ impl Default for Config {
             undelivered_messages: 64,
             channels: presence_core::channel::Config::default(),
             wire: presence_core::wire::Limits::default(),
-            set: presence_core::set::Limits::default(),
+            tracker: tracker::Config::default(),
+            pool_size: 1,
+            shard_inbox_bytes: 64 << 20,
+            journals: None,
             diff_pause: Duration::from_micros(20),
             max_connections: 65_536,
             idle_timeout: Duration::from_secs(60),
@@ -90,33 +105,65 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     env: Arc<dyn Environment>,
     config: Config,
+    incarnation: u64,
     subscriptions: Arc<Subscriptions>,
     sockets: Arc<Sockets>,
-    commands: Commands,
+    shards: Pool,
+    words: Words,
+    transport: Arc<OnceLock<Arc<dyn Transport>>>,
     last_pid: AtomicU64,
 }
 
+/// Why a node can't be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The settings of its trackers can't work together.
+    #[error(transparent)]
+    Tracker(#[from] ConfigError),
+    /// It has no shards.
+    #[error("pool_size must not be 0")]
+    NoShards,
+}
+
 impl Node {
-    /// Starts a node in the world `env`. To be called within a tokio runtime.
-    pub fn start(env: Arc<dyn Environment>, config: Config) -> Self {
-        let incarnation = u64::try_from(env.unix_time().as_micros()).unwrap_or(u64::MAX);
-        let replica = ReplicaId::new(Arc::clone(&config.name), incarnation);
+    /// Starts a node in the world `env`, alone until it has a [transport](Self::attach). To be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start(env: Arc<dyn Environment>, config: Config) -> Result<Self, StartError> {
+        if config.pool_size == 0 {
+            return Err(StartError::NoShards);
+        }
+        let incarnation = shard::incarnation(&*env);
         let subscriptions = Arc::<Subscriptions>::default();
-        let commands = shard::start(
-            replica,
-            config.set.clone(),
-            env.random(),
-            shard::Pause(config.diff_pause),
-            Arc::clone(&subscriptions),
-        );
-        Self(Arc::new(Inner {
+        let transport = Arc::default();
+        let setup = |number| Setup {
+            number,
+            pool_size: config.pool_size,
+            name: Arc::clone(&config.name),
+            tracker: config.tracker.clone(),
+            pause: Pause(config.diff_pause),
+            env: Arc::clone(&env),
+            subscriptions: Arc::clone(&subscriptions),
+            transport: Arc::clone(&transport),
+            journals: config.journals.clone(),
+        };
+        let pool_size = u32::try_from(config.pool_size).unwrap_or(u32::MAX);
+        let setups = (0..pool_size).map(setup).collect();
+        let (shards, words) = Pool::start(setups, incarnation, config.shard_inbox_bytes)?;
+        Ok(Self(Arc::new(Inner {
             env,
             config,
+            incarnation,
             subscriptions,
             sockets: Arc::default(),
-            commands,
+            shards,
+            words,
+            transport,
             last_pid: AtomicU64::new(0),
-        }))
+        })))
     }
 
     /// The node's world.
@@ -129,34 +176,148 @@ impl Node {
         &self.0.config
     }
 
-    /// Sends a message to every channel that has joined a topic.
+    /// The incarnation that it began with.
+    pub fn incarnation(&self) -> u64 {
+        self.0.incarnation
+    }
+
+    /// What a transport is to tell this node.
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::new(Receiver {
+            words: self.0.words.clone(),
+            subscriptions: Arc::clone(&self.0.subscriptions),
+        })
+    }
+
+    /// Makes the node one of a cluster. A node has one transport; another is not taken.
+    pub fn attach(&self, transport: Arc<dyn Transport>) {
+        if self.0.transport.set(transport).is_err() {
+            tracing::error!("the node has a transport already");
+            return;
+        }
+        // Those that it has reached by now were not greeted.
+        let peers = self.peers().into_iter();
+        for Peer { name, .. } in peers.filter(|peer| peer.is_connected) {
+            self.0.words.all(|| Word::Connected(Arc::clone(&name)));
+        }
+    }
+
+    /// The other nodes that its transport knows.
+    pub fn peers(&self) -> Vec<Peer> {
+        let transport = self.0.transport.get();
+        transport.map_or_else(Vec::new, |transport| transport.peers())
+    }
+
+    /// How its shards are doing, in their order.
+    pub async fn reports(&self) -> Vec<Report> {
+        self.0.shards.reports().await
+    }
+
+    /// Something of this node that can be tracked and is no channel.
+    pub fn process(&self) -> Process {
+        Process::new(self.clone())
+    }
+
+    /// The presences of a topic, by key.
+    pub async fn list(&self, topic: &str) -> Json<'static> {
+        let topic = topic.into();
+        let list = self.read(|done| Read::List { topic, done }).await;
+        list.unwrap_or(Json::EMPTY)
+    }
+
+    /// The presence of one key in a topic; `None` where nobody is tracked under it.
+    pub async fn by_key(&self, topic: &str, key: impl Into<KeyBuf>) -> Option<Json<'static>> {
+        let (topic, key) = (topic.into(), key.into());
+        self.read(|done| Read::Key { topic, key, done }).await?
+    }
+
+    /// Changes the metas of this node's presences in a topic, in one diff: `change` is told the key and
+    /// the meta of each and says what it becomes, or `None` where it stays as it is. How many changed.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] where the payload has no frame in a serializer that a subscriber speaks.
+    /// The first presence that could not be changed; those before it were.
+    pub async fn update_topic(
+        &self,
+        topic: &str,
+        change: impl FnMut(&str, &Meta) -> Option<Meta> + Send + 'static,
+    ) -> Result<usize, PresenceError> {
+        let (done, answer) = oneshot::channel();
+        let command = Command::UpdateTopic {
+            topic: topic.into(),
+            change: Box::new(change),
+            done,
+        };
+        self.0.shards.send(topic, command);
+        Ok(answer.await.map_err(|_| PresenceError::Stopping)??)
+    }
+
+    /// How many presences a topic has.
+    pub async fn count(&self, topic: &str) -> usize {
+        let topic = topic.into();
+        let count = self.read(|done| Read::Count { topic, done }).await;
+        count.unwrap_or(0)
+    }
+
+    /// `None` where the shard has ended.
+    async fn read<T>(&self, read: impl FnOnce(oneshot::Sender<T>) -> Read) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        let read = read(done);
+        let topic = Arc::clone(read.topic());
+        self.0.shards.send(&topic, Command::Read(read));
+        answer.await.ok()
+    }
+
+    /// Sends a message to every channel of the cluster that has joined a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] where the payload has no frame in a serializer that a subscriber of this node
+    /// speaks.
     pub fn broadcast(
         &self,
         topic: &str,
         event: &str,
         payload: &Payload<'_>,
     ) -> Result<(), EncodeError> {
+        self.broadcast_elsewhere(topic, event, payload);
         self.0.subscriptions.broadcast(topic, event, payload, None)
     }
 
-    /// Closes the sockets of an id, so that their clients connect again.
+    /// Sends a message to every channel of the other nodes that has joined a topic.
+    pub(crate) fn broadcast_elsewhere(&self, topic: &str, event: &str, payload: &Payload<'_>) {
+        if let Some(transport) = self.0.transport.get() {
+            let message = Message::Broadcast {
+                topic: topic.into(),
+                event: event.into(),
+                payload: payload.clone().into_owned(),
+            };
+            transport.send(&To::All, &message);
+        }
+    }
+
+    /// Closes the sockets of an id, on whatever node they are, so that their clients connect again.
     pub fn disconnect(&self, socket_id: &str) {
+        if let Some(transport) = self.0.transport.get() {
+            let socket_id = socket_id.into();
+            transport.send(&To::All, &Message::Disconnect { socket_id });
+        }
         self.0.subscriptions.disconnect(socket_id);
     }
 
-    /// Closes all sockets with code 1012, in batches, so that their clients connect again elsewhere;
-    /// returns once they are closed.
+    /// Tells the other nodes that this one stops, closes all sockets with code 1012, in batches, so that
+    /// their clients connect again elsewhere, and leaves the cluster once they are closed.
     ///
-    /// The order matters: what is to be told of the stop to others is told here, before the first
-    /// socket closes. After that the channels of the sockets end, and their presences with them.
+    /// The order matters: after the word that the node stops nobody is told of the leaves of its
+    /// presences, which end with their sockets.
     pub async fn drain(&self) {
         let config = &self.0.config;
+        self.0.shards.stop().await;
         let sockets = &self.0.sockets;
         sockets.drain(config.drain_batch, config.drain_pause).await;
+        if let Some(transport) = self.0.transport.get() {
+            transport.close().await;
+        }
     }
 
     pub(crate) fn sockets(&self) -> &Arc<Sockets> {
@@ -167,8 +328,8 @@ impl Node {
         &self.0.subscriptions
     }
 
-    pub(crate) fn commands(&self) -> &Commands {
-        &self.0.commands
+    pub(crate) fn shards(&self) -> &Pool {
+        &self.0.shards
     }
 
     pub(crate) fn next_pid(&self) -> Pid {

@@ -1,12 +1,17 @@
-//! The presences of a channel: track, update, untrack, list.
+//! The presences of channels and of other processes: track, update, untrack, list.
 
+use std::sync::Arc;
+
+use presence_core::entry::Pid;
 use presence_core::presence::{KeyBuf, Meta, MetaError, STATE_EVENT};
 use presence_core::set::{JoinError, UpdateError};
+use presence_core::tracker::ChangeError;
 use presence_core::wire::Json;
 use tokio::sync::oneshot;
 
 use crate::channel::{Channel, Socket};
 use crate::inbox::Event;
+use crate::node::Node;
 use crate::shard::{Command, Read, State};
 
 /// Presence on the topic of a channel, as `MyAppWeb.Presence` in Elixir.
@@ -21,7 +26,7 @@ pub enum TrackError {
     Meta(#[from] MetaError),
     /// The set refused it.
     #[error(transparent)]
-    Set(#[from] JoinError),
+    Set(JoinError),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -35,10 +40,28 @@ pub enum PresenceError {
     Meta(#[from] MetaError),
     /// The set refused it.
     #[error(transparent)]
-    Set(#[from] UpdateError),
+    Set(UpdateError),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
+}
+
+impl From<ChangeError<JoinError>> for TrackError {
+    fn from(error: ChangeError<JoinError>) -> Self {
+        match error {
+            ChangeError::Stopping => Self::Stopping,
+            ChangeError::Set(error) => Self::Set(error),
+        }
+    }
+}
+
+impl From<ChangeError<UpdateError>> for PresenceError {
+    fn from(error: ChangeError<UpdateError>) -> Self {
+        match error {
+            ChangeError::Stopping => Self::Stopping,
+            ChangeError::Set(error) => Self::Set(error),
+        }
+    }
 }
 
 impl Presence {
@@ -52,19 +75,7 @@ impl Presence {
         key: impl Into<KeyBuf>,
         meta: &serde_json::Value,
     ) -> Result<String, TrackError> {
-        let meta = Meta::parse(&meta.to_string())?;
-        let (done, answer) = oneshot::channel();
-        let place = &socket.place;
-        let command = Command::Track {
-            topic: place.topic.clone(),
-            pid: place.pid,
-            key: key.into(),
-            meta,
-            done,
-        };
-        let _ = place.node.commands().send(command);
-        let phx_ref = answer.await.map_err(|_| TrackError::Stopping)??;
-        Ok(phx_ref.to_string())
+        Tracked::of(socket).track(key.into(), meta).await
     }
 
     /// Replaces the channel's meta under `key`; the new `phx_ref`.
@@ -77,8 +88,7 @@ impl Presence {
         key: impl Into<KeyBuf>,
         meta: &serde_json::Value,
     ) -> Result<String, PresenceError> {
-        let meta = Meta::parse(&meta.to_string())?;
-        Self::change(socket, key.into(), Box::new(move |_| meta)).await
+        Tracked::of(socket).update(key.into(), meta).await
     }
 
     /// Adds to and replaces in the channel's meta under `key`; the new `phx_ref`.
@@ -92,57 +102,20 @@ impl Presence {
         meta: &serde_json::Value,
     ) -> Result<String, PresenceError> {
         let meta = Meta::parse(&meta.to_string())?;
-        Self::change(
-            socket,
-            key.into(),
-            Box::new(move |before| before.merge(&meta)),
-        )
-        .await
-    }
-
-    async fn change<C: Channel>(
-        socket: &Socket<C>,
-        key: KeyBuf,
-        change: Box<dyn FnOnce(Meta) -> Meta + Send>,
-    ) -> Result<String, PresenceError> {
-        let (done, answer) = oneshot::channel();
-        let place = &socket.place;
-        let command = Command::Update {
-            topic: place.topic.clone(),
-            pid: place.pid,
-            key,
-            change,
-            done,
-        };
-        let _ = place.node.commands().send(command);
-        let phx_ref = answer.await.map_err(|_| PresenceError::Stopping)??;
-        Ok(phx_ref.to_string())
+        let change = Box::new(move |before: Meta| before.merge(&meta));
+        Tracked::of(socket).change(key.into(), change).await
     }
 
     /// Untracks the channel under `key`; nothing happens where it is not tracked.
     pub async fn untrack<C: Channel>(socket: &Socket<C>, key: impl Into<KeyBuf>) {
-        let (done, answer) = oneshot::channel();
-        let place = &socket.place;
-        let command = Command::Untrack {
-            topic: place.topic.clone(),
-            pid: place.pid,
-            key: key.into(),
-            done,
-        };
-        let _ = place.node.commands().send(command);
-        // A node that stops tracks nobody.
-        let _ = answer.await;
+        Tracked::of(socket).untrack(key.into()).await;
     }
 
     /// The presences of the topic, by key.
     ///
     /// To give a client its first list use [`push_state`](Self::push_state).
     pub async fn list<C: Channel>(socket: &Socket<C>) -> Json<'static> {
-        let (done, answer) = oneshot::channel();
-        let topic = socket.place.topic.clone();
-        let read = Command::Read(Read::List { topic, done });
-        let _ = socket.place.node.commands().send(read);
-        answer.await.unwrap_or(Json::EMPTY)
+        socket.node().list(socket.topic()).await
     }
 
     /// The presence of one key; `None` where nobody is tracked under it.
@@ -150,11 +123,7 @@ impl Presence {
         socket: &Socket<C>,
         key: impl Into<KeyBuf>,
     ) -> Option<Json<'static>> {
-        let (done, answer) = oneshot::channel();
-        let (topic, key) = (socket.place.topic.clone(), key.into());
-        let read = Command::Read(Read::Key { topic, key, done });
-        let _ = socket.place.node.commands().send(read);
-        answer.await.unwrap_or_default()
+        socket.node().by_key(socket.topic(), key).await
     }
 
     /// Pushes `presence_state` to the client.
@@ -172,8 +141,142 @@ impl Presence {
                 channel: place.channel,
             },
         });
-        if place.node.commands().send(read).is_err() {
+        if !place.node.shards().send(&place.topic, read) {
             place.inbox.send(Event::Drain);
         }
+    }
+}
+
+/// Something of a node that is tracked and is no channel: a worker, a device, a bot.
+///
+/// Its presences are dropped with it.
+#[derive(Debug)]
+pub struct Process {
+    node: Node,
+    pid: Pid,
+}
+
+impl Process {
+    pub(crate) fn new(node: Node) -> Self {
+        let pid = node.next_pid();
+        Self { node, pid }
+    }
+
+    /// Tracks it under `key` in `topic`; the meta's `phx_ref`.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrackError`].
+    pub async fn track(
+        &self,
+        topic: &str,
+        key: impl Into<KeyBuf>,
+        meta: &serde_json::Value,
+    ) -> Result<String, TrackError> {
+        self.of(&topic.into()).track(key.into(), meta).await
+    }
+
+    /// Replaces its meta under `key` in `topic`; the new `phx_ref`.
+    ///
+    /// # Errors
+    ///
+    /// See [`PresenceError`].
+    pub async fn update(
+        &self,
+        topic: &str,
+        key: impl Into<KeyBuf>,
+        meta: &serde_json::Value,
+    ) -> Result<String, PresenceError> {
+        self.of(&topic.into()).update(key.into(), meta).await
+    }
+
+    /// Untracks it under `key` in `topic`; nothing happens where it is not tracked.
+    pub async fn untrack(&self, topic: &str, key: impl Into<KeyBuf>) {
+        self.of(&topic.into()).untrack(key.into()).await;
+    }
+
+    fn of<'a>(&'a self, topic: &'a Arc<str>) -> Tracked<'a> {
+        Tracked {
+            node: &self.node,
+            topic,
+            pid: self.pid,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.node.shards().gone(self.pid);
+    }
+}
+
+/// A process in a topic.
+struct Tracked<'a> {
+    node: &'a Node,
+    topic: &'a Arc<str>,
+    pid: Pid,
+}
+
+impl<'a> Tracked<'a> {
+    fn of<C: Channel>(socket: &'a Socket<C>) -> Self {
+        let place = &socket.place;
+        Self {
+            node: &place.node,
+            topic: &place.topic,
+            pid: place.pid,
+        }
+    }
+
+    async fn track(&self, key: KeyBuf, meta: &serde_json::Value) -> Result<String, TrackError> {
+        let meta = Meta::parse(&meta.to_string())?;
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Track {
+            topic: Arc::clone(self.topic),
+            pid: self.pid,
+            key,
+            meta,
+            done,
+        });
+        let phx_ref = answer.await.map_err(|_| TrackError::Stopping)??;
+        Ok(phx_ref.to_string())
+    }
+
+    async fn update(&self, key: KeyBuf, meta: &serde_json::Value) -> Result<String, PresenceError> {
+        let meta = Meta::parse(&meta.to_string())?;
+        self.change(key, Box::new(move |_| meta)).await
+    }
+
+    async fn change(
+        &self,
+        key: KeyBuf,
+        change: Box<dyn FnOnce(Meta) -> Meta + Send>,
+    ) -> Result<String, PresenceError> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Update {
+            topic: Arc::clone(self.topic),
+            pid: self.pid,
+            key,
+            change,
+            done,
+        });
+        let phx_ref = answer.await.map_err(|_| PresenceError::Stopping)??;
+        Ok(phx_ref.to_string())
+    }
+
+    async fn untrack(&self, key: KeyBuf) {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Untrack {
+            topic: Arc::clone(self.topic),
+            pid: self.pid,
+            key,
+            done,
+        });
+        // A node that stops tracks nobody.
+        let _ = answer.await;
+    }
+
+    /// A shard that has ended drops the command, and with it the answer.
+    fn send(&self, command: Command) {
+        self.node.shards().send(self.topic, command);
     }
 }

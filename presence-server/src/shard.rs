@@ -1,31 +1,48 @@
-//! A shard: the task that owns a set, and through which everything that changes or reads it goes.
+//! A shard: the task that owns a tracker, and through which everything that changes or reads its topics
+//! goes.
 //!
-//! Commands are taken in batches. The changes of a batch go out as one diff a topic, so that many
-//! joins at once cost each client few frames; then whoever asked in the batch is answered. So a
-//! `presence_state` never reaches a client after a diff that is newer than the state: a state older
-//! than a diff already sent would leave a ghost in the client's list for good.
+//! Commands are taken in batches, and between two batches one message of the cluster, which merges in
+//! less than a millisecond: so nobody waits long, however much there is to merge. The changes of such a
+//! turn go out as one diff a topic, so that many joins at once cost each client few frames; then whoever
+//! asked in the turn is answered. So a `presence_state` never reaches a client after a diff that is newer
+//! than the state: a state older than a diff already sent would leave a ghost in the client's list for
+//! good.
 //!
-//! After a diff to many clients its topic rests for a while, see [`Pause`]: what changes meanwhile goes
-//! out as one diff when the rest is over, and a `presence_state` waits with it. A lone change is told
-//! at once.
+//! A shard that panics begins a new life with nobody tracked, and the channels of its topics crash, so
+//! that their clients join again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+mod changes;
+mod pool;
 
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt as _;
 use presence_core::channel::ChannelId;
-use presence_core::clock::ReplicaId;
-use presence_core::entry::{Left, Pid};
-use presence_core::presence::{self, DIFF_EVENT, KeyBuf, Meta, PhxRef, Presences, TopicDiff};
-use presence_core::set::{JoinError, Limits, Set, UpdateError};
-use presence_core::wire::Json;
-use tokio::sync::{mpsc, oneshot};
+use presence_core::clock::{Context, ReplicaId};
+use presence_core::entry::Pid;
+use presence_core::presence::{self, KeyBuf, Meta, PhxRef, Presences};
+use presence_core::set::{JoinError, UpdateError};
+use presence_core::tracker::journal::{Header, Input, Outcome, Record};
+use presence_core::tracker::{
+    ChangeError, Config, ConfigError, Event as TrackerEvent, Stats, Status, Tracker, Update,
+};
+use presence_core::wire::{Json, cluster};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::inbox::{Event, Inbox};
+use self::changes::Telling;
+use crate::cluster::{Message, Transport};
+use crate::env::Environment;
+use crate::inbox::Inbox;
+use crate::journal::{Journal, Journals};
 use crate::subscriptions::Subscriptions;
 
-/// How many commands one batch takes.
+pub(crate) use self::changes::Pause;
+pub(crate) use self::pool::{Pool, Words};
+
+/// How many commands one turn takes.
 const BATCH: usize = 1024;
 
 /// What a shard is asked for.
@@ -35,14 +52,20 @@ pub(crate) enum Command {
         pid: Pid,
         key: KeyBuf,
         meta: Meta,
-        done: oneshot::Sender<Result<PhxRef, JoinError>>,
+        done: oneshot::Sender<Result<PhxRef, ChangeError<JoinError>>>,
     },
     Update {
         topic: Arc<str>,
         pid: Pid,
         key: KeyBuf,
         change: Box<dyn FnOnce(Meta) -> Meta + Send>,
-        done: oneshot::Sender<Result<PhxRef, UpdateError>>,
+        done: oneshot::Sender<Result<PhxRef, ChangeError<UpdateError>>>,
+    },
+    /// Update this node's presences of a topic.
+    UpdateTopic {
+        topic: Arc<str>,
+        change: Box<Change>,
+        done: oneshot::Sender<Result<usize, ChangeError<UpdateError>>>,
     },
     Untrack {
         topic: Arc<str>,
@@ -55,10 +78,20 @@ pub(crate) enum Command {
         pid: Pid,
         done: Option<oneshot::Sender<()>>,
     },
+    /// The node stops.
+    Stop {
+        done: oneshot::Sender<()>,
+    },
+    Report {
+        done: oneshot::Sender<Report>,
+    },
     Read(Read),
 }
 
-/// What is answered once the changes of a batch have been told.
+/// What becomes of the meta of a key, or `None` where it stays as it is.
+pub(crate) type Change = dyn FnMut(&str, &Meta) -> Option<Meta> + Send;
+
+/// What is answered once the changes of a turn have been told.
 pub(crate) enum Read {
     List {
         topic: Arc<str>,
@@ -69,8 +102,23 @@ pub(crate) enum Read {
         key: KeyBuf,
         done: oneshot::Sender<Option<Json<'static>>>,
     },
+    Count {
+        topic: Arc<str>,
+        done: oneshot::Sender<usize>,
+    },
     /// Push the list to one channel, in its place among the diffs.
     State { topic: Arc<str>, state: State },
+}
+
+impl Read {
+    pub(crate) fn topic(&self) -> &Arc<str> {
+        match self {
+            Self::List { topic, .. }
+            | Self::Key { topic, .. }
+            | Self::Count { topic, .. }
+            | Self::State { topic, .. } => topic,
+        }
+    }
 }
 
 /// The channel that wants a list pushed, and as what.
@@ -80,128 +128,228 @@ pub(crate) struct State {
     pub(crate) channel: ChannelId,
 }
 
-/// How long a topic rests after a diff: so long for each client that was told.
-///
-/// So the diffs of a topic take a bounded part of the time, however many clients come and go: what one
-/// costs grows with the clients, too.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pause(pub(crate) Duration);
+/// What the cluster says to a shard.
+pub(crate) enum Word {
+    Message {
+        peer: Arc<str>,
+        message: cluster::Message,
+        /// The room that it takes in the queue.
+        room: OwnedSemaphorePermit,
+    },
+    Connected(Arc<str>),
+    Gone(Arc<str>),
+}
 
-impl Pause {
-    /// The shortest rest: no timer is finer.
-    const MIN: Duration = Duration::from_millis(1);
-    /// The longest rest, after which even a very large room is told.
-    const MAX: Duration = Duration::from_secs(1);
+/// How a shard is doing.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The shard's number, from 0.
+    pub shard: u32,
+    /// Its replica.
+    pub replica: ReplicaId,
+    /// What it has seen of each replica.
+    pub clocks: Context,
+    /// The other replicas.
+    pub replicas: Vec<(ReplicaId, Status)>,
+    /// Presences of all replicas, those that are down among them.
+    pub presences: usize,
+    /// Topics with presences.
+    pub topics: usize,
+    /// Messages of the cluster that wait.
+    pub waiting: usize,
+    /// What happened so far.
+    pub stats: Stats,
+}
 
-    /// `None` where so few are told that there is no need to rest.
-    fn after(self, told: usize) -> Option<Duration> {
-        let told = u32::try_from(told).unwrap_or(u32::MAX);
-        let rest = self.0.saturating_mul(told).min(Self::MAX);
-        (rest >= Self::MIN).then_some(rest)
+/// What a shard is made of, in each of its lives.
+pub(crate) struct Setup {
+    pub(crate) number: u32,
+    pub(crate) pool_size: usize,
+    pub(crate) name: Arc<str>,
+    pub(crate) tracker: Config,
+    pub(crate) pause: Pause,
+    pub(crate) env: Arc<dyn Environment>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) transport: Arc<OnceLock<Arc<dyn Transport>>>,
+    pub(crate) journals: Option<Arc<dyn Journals>>,
+}
+
+impl Setup {
+    /// Runs the shard, life after life, until the last sender of commands is gone.
+    pub(crate) async fn run(
+        self,
+        (mut tracker, mut header): (Tracker, Header),
+        origin: Instant,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut words: mpsc::UnboundedReceiver<Word>,
+    ) {
+        let mut is_stopping = false;
+        loop {
+            let shard = Shard::new(&self, tracker, &header, origin, &mut is_stopping);
+            let run = shard.run(&mut commands, &mut words);
+            if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
+                return;
+            }
+            let (shard, pool_size) = (self.number, self.pool_size);
+            tracing::error!(
+                shard,
+                "a shard has panicked and begins a new life: its clients join again"
+            );
+            self.subscriptions
+                .crash(|topic| shard_of(topic, pool_size) == shard);
+            let incarnation = incarnation(&*self.env).max(header.replica.incarnation() + 1);
+            (tracker, header) = match self.life(incarnation, origin) {
+                Ok(next) => next,
+                Err(error) => return tracing::error!(shard, %error, "it can't"),
+            };
+        }
+    }
+
+    /// A tracker for a life of the shard.
+    pub(crate) fn life(
+        &self,
+        incarnation: u64,
+        origin: Instant,
+    ) -> Result<(Tracker, Header), ConfigError> {
+        let header = Header {
+            replica: ReplicaId::new(Arc::clone(&self.name), incarnation),
+            config: self.tracker.clone(),
+            hash_seed: self.env.random(),
+            random: self.env.random(),
+            at: origin.elapsed(),
+        };
+        Ok((header.tracker()?, header))
     }
 }
 
-/// Where commands go. Each channel has at most one under way, beside the word that it has ended, so
-/// that the number of channels bounds the queue.
-pub(crate) type Commands = mpsc::UnboundedSender<Command>;
-
-/// Starts a shard; it ends when the last sender of commands is dropped.
-pub(crate) fn start(
-    replica: ReplicaId,
-    limits: Limits,
-    hash_seed: u64,
-    pause: Pause,
-    subscriptions: Arc<Subscriptions>,
-) -> Commands {
-    let (commands, inbox) = mpsc::unbounded_channel();
-    let shard = Shard {
-        set: Set::new(replica, limits, hash_seed),
-        subscriptions,
-        pause,
-        changes: BTreeMap::new(),
-        resting: BTreeMap::new(),
-        rests: BTreeSet::new(),
-    };
-    tokio::spawn(shard.run(inbox));
-    commands
+/// An incarnation that begins now: microseconds since the Unix epoch.
+pub(crate) fn incarnation(env: &dyn Environment) -> u64 {
+    u64::try_from(env.unix_time().as_micros()).unwrap_or(u64::MAX)
 }
 
-struct Shard {
-    set: Set,
-    subscriptions: Arc<Subscriptions>,
-    pause: Pause,
-    /// What is to be told with this batch, by topic.
-    changes: BTreeMap<Arc<str>, Changes>,
-    resting: BTreeMap<Arc<str>, Rest>,
-    /// When the rests end: each of `resting`, once.
-    rests: BTreeSet<(Instant, Arc<str>)>,
+/// The number of the shard that holds a topic.
+pub(crate) fn shard_of(topic: &str, pool_size: usize) -> u32 {
+    u32::try_from(presence_core::tracker::shard_of(topic, pool_size)).unwrap_or(0)
 }
 
-/// What waits for a topic that rests.
-#[derive(Default)]
-struct Rest {
-    changes: Changes,
-    states: Vec<State>,
+struct Shard<'a> {
+    setup: &'a Setup,
+    tracker: Tracker,
+    /// What the tracker's time counts from.
+    origin: Instant,
+    telling: Telling,
+    journal: Option<Box<dyn Journal>>,
+    /// Of the words that waited when the tracker's timer was due, how many are to be heard before it
+    /// hears of the timer.
+    unheard: Option<usize>,
+    is_stopping: &'a mut bool,
 }
 
-#[derive(Default)]
-struct Changes {
-    /// By counter.
-    joins: BTreeMap<u64, Left>,
-    leaves: Vec<Left>,
-}
-
-impl Changes {
-    fn is_empty(&self) -> bool {
-        self.joins.is_empty() && self.leaves.is_empty()
+impl<'a> Shard<'a> {
+    fn new(
+        setup: &'a Setup,
+        tracker: Tracker,
+        header: &Header,
+        origin: Instant,
+        is_stopping: &'a mut bool,
+    ) -> Self {
+        let journal = setup.journals.as_ref().and_then(|journals| {
+            let opened = journals.open(setup.number, header);
+            opened
+                .inspect_err(|error| tracing::error!(%error, "a journal can't be written"))
+                .ok()
+        });
+        Self {
+            setup,
+            tracker,
+            origin,
+            telling: Telling::new(Arc::clone(&setup.subscriptions), setup.pause),
+            journal,
+            unheard: None,
+            is_stopping,
+        }
     }
-}
 
-impl Shard {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    async fn run(
+        mut self,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        words: &mut mpsc::UnboundedReceiver<Word>,
+    ) {
+        if *self.is_stopping {
+            self.call(Input::Stop);
+        }
         let mut batch = Vec::new();
         loop {
+            let due = self.tracker.poll_timeout().map(|due| self.origin + due);
+            let mut word = None;
             tokio::select! {
-                taken = inbox.recv_many(&mut batch, BATCH) => if taken == 0 { return },
-                () = until(self.rests.first()) => {}
+                biased;
+                taken = commands.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+                some = words.recv() => word = some,
+                () = until(self.telling.next_rest()) => {}
+                () = until(due) => {}
             }
-            let mut reads = self.end_rests(Instant::now());
+            let mut reads = self.telling.end_rests(Instant::now());
             for command in batch.drain(..) {
                 match command {
                     Command::Read(read) => reads.push(read),
                     command => self.change(command),
                 }
             }
-            // Nobody else's copy needs the delta until there is a cluster.
-            drop(self.set.take_delta());
-            self.tell_changes(Instant::now());
+            // Many commands must not keep the cluster waiting, nor the other way round.
+            if let Some(word) = word.or_else(|| words.try_recv().ok()) {
+                self.hear(word);
+            }
+            self.handle_timeout(words.len());
+            self.telling.tell(Instant::now());
             self.answer(reads);
             tokio::task::yield_now().await;
         }
     }
 
-    /// Makes what waited for a rest that is over a part of this batch.
-    fn end_rests(&mut self, now: Instant) -> Vec<Read> {
-        let mut reads = Vec::new();
-        while self.rests.first().is_some_and(|&(until, _)| until <= now) {
-            let Some((_, topic)) = self.rests.pop_first() else {
-                break;
-            };
-            let Some(rest) = self.resting.remove(&topic) else {
-                continue;
-            };
-            reads.extend(rest.states.into_iter().map(|state| Read::State {
-                topic: Arc::clone(&topic),
-                state,
-            }));
-            if !rest.changes.is_empty() {
-                self.changes.insert(topic, rest.changes);
+    /// Tells the tracker that its timer is due, once what had come by then is heard: before it accuses
+    /// anyone of silence.
+    fn handle_timeout(&mut self, waiting: usize) {
+        let due = self.tracker.poll_timeout();
+        if due.is_none_or(|due| self.origin.elapsed() < due) {
+            return;
+        }
+        if *self.unheard.get_or_insert(waiting) == 0 {
+            self.unheard = None;
+            self.call(Input::Timeout);
+        }
+    }
+
+    fn hear(&mut self, word: Word) {
+        if let Some(unheard) = &mut self.unheard {
+            *unheard = unheard.saturating_sub(1);
+        }
+        match word {
+            Word::Message {
+                peer,
+                message,
+                room,
+            } => {
+                let input = Input::Message {
+                    peer: Arc::clone(&peer),
+                    message,
+                };
+                if let Outcome::Heard(Err(refusal)) = self.call(input) {
+                    tracing::debug!(%peer, %refusal, "a message is refused");
+                }
+                drop(room);
+            }
+            Word::Connected(peer) => {
+                self.call(Input::Connected { peer });
+            }
+            Word::Gone(peer) => {
+                self.call(Input::Gone { peer });
             }
         }
-        reads
     }
 
     fn change(&mut self, command: Command) {
+        // Whoever asked may have ended, and does not take its answer.
         match command {
             Command::Track {
                 topic,
@@ -210,16 +358,15 @@ impl Shard {
                 meta,
                 done,
             } => {
-                let tracked = presence::track(&mut self.set, &topic, pid, key.as_key(), &meta);
-                let tracked = tracked.map(|handle| {
-                    let entry = self.set.entry(handle);
-                    let phx_ref = PhxRef::of(&entry);
-                    let joined = Left::from(entry);
-                    self.joined(joined);
-                    phx_ref
-                });
-                // Whoever asked may have ended.
-                let _ = done.send(tracked);
+                let input = Input::Track {
+                    topic,
+                    pid,
+                    key,
+                    meta,
+                };
+                if let Outcome::Tracked(tracked) = self.call(input) {
+                    let _ = done.send(tracked);
+                }
             }
             Command::Update {
                 topic,
@@ -228,8 +375,19 @@ impl Shard {
                 change,
                 done,
             } => {
-                let updated = self.update(&topic, pid, &key, change);
-                let _ = done.send(updated);
+                let _ = done.send(self.update(topic, pid, key, change));
+            }
+            Command::UpdateTopic {
+                topic,
+                mut change,
+                done,
+            } => {
+                let change =
+                    |key: presence_core::entry::Key<'_>, meta: &Meta| change(key.as_str(), meta);
+                let updates = self.tracker.updates(&topic, change);
+                let count = updates.len();
+                let updated = self.update_all(topic, updates);
+                let _ = done.send(updated.map(|()| count));
             }
             Command::Untrack {
                 topic,
@@ -237,18 +395,22 @@ impl Shard {
                 key,
                 done,
             } => {
-                if let Some(left) = self.set.leave(&topic, pid, key.as_key()) {
-                    self.left(left);
-                }
+                self.call(Input::Untrack { topic, pid, key });
                 let _ = done.send(());
             }
             Command::Gone { pid, done } => {
-                for left in self.set.leave_pid(pid) {
-                    self.left(left);
-                }
+                self.call(Input::UntrackPid { pid });
                 if let Some(done) = done {
                     let _ = done.send(());
                 }
+            }
+            Command::Stop { done } => {
+                *self.is_stopping = true;
+                self.call(Input::Stop);
+                let _ = done.send(());
+            }
+            Command::Report { done } => {
+                let _ = done.send(self.report());
             }
             Command::Read(_) => {}
         }
@@ -256,104 +418,123 @@ impl Shard {
 
     fn update(
         &mut self,
-        topic: &str,
+        topic: Arc<str>,
         pid: Pid,
-        key: &KeyBuf,
+        key: KeyBuf,
         change: Box<dyn FnOnce(Meta) -> Meta + Send>,
-    ) -> Result<PhxRef, UpdateError> {
-        let entry = self.set.find(topic, pid, key.as_key());
+    ) -> Result<PhxRef, ChangeError<UpdateError>> {
+        let entry = self.tracker.set().find(&topic, pid, key.as_key());
         let before = Meta::of_entry(entry.ok_or(UpdateError::NotTracked)?.meta);
         let meta = change(before);
-        let (left, handle) = presence::update(&mut self.set, topic, pid, key.as_key(), &meta)?;
-        let entry = self.set.entry(handle);
-        let phx_ref = PhxRef::of(&entry);
-        let joined = Left::from(entry);
-        self.left(left);
-        self.joined(joined);
-        Ok(phx_ref)
-    }
-
-    fn joined(&mut self, joined: Left) {
-        let entry = joined.entry();
-        let changes = self.changes_of(entry.topic);
-        changes.joins.insert(entry.counter, joined);
-    }
-
-    /// What joined and left between two diffs was never told, and is not.
-    fn left(&mut self, left: Left) {
-        let entry = left.entry();
-        let changes = self.changes_of(entry.topic);
-        if changes.joins.remove(&entry.counter).is_none() {
-            changes.leaves.push(left);
+        let input = Input::Update {
+            topic,
+            pid,
+            key,
+            meta,
+        };
+        match self.call(input) {
+            Outcome::Updated(updated) => updated,
+            other => unreachable!("an update gives {other:?}"),
         }
     }
 
-    fn changes_of(&mut self, topic: &Arc<str>) -> &mut Changes {
-        match self.resting.get_mut(topic) {
-            Some(rest) => &mut rest.changes,
-            None => self.changes.entry(Arc::clone(topic)).or_default(),
+    fn update_all(
+        &mut self,
+        topic: Arc<str>,
+        updates: Vec<Update>,
+    ) -> Result<(), ChangeError<UpdateError>> {
+        match self.call(Input::UpdateAll { topic, updates }) {
+            Outcome::UpdatedAll(updated) => updated.map(|_| ()),
+            other => unreachable!("an update gives {other:?}"),
         }
     }
 
-    fn tell_changes(&mut self, now: Instant) {
-        for (topic, changes) in std::mem::take(&mut self.changes) {
-            if changes.is_empty() {
-                continue;
+    /// Calls the tracker and passes on all that comes of it.
+    fn call(&mut self, input: Input) -> Outcome {
+        let at = self.origin.elapsed();
+        let record = Record { at, input };
+        if let Some(journal) = &mut self.journal {
+            journal.record(&record);
+        }
+        let outcome = record.input.apply(&mut self.tracker, at);
+        self.drain();
+        outcome
+    }
+
+    fn drain(&mut self) {
+        let shard = self.setup.number;
+        let transport = self.setup.transport.get();
+        while let Some(transmit) = self.tracker.poll_transmit() {
+            if let Some(transport) = transport {
+                let message = transmit.message;
+                transport.send(&transmit.to, &Message::Tracker { shard, message });
             }
-            let Changes { joins, leaves } = changes;
-            let diff = TopicDiff {
-                joins: Presences::group(joins.values().map(Left::entry)),
-                leaves: Presences::group(leaves.iter().map(Left::entry)),
-            };
-            let payload = json(&diff.to_json());
-            let told = self
-                .subscriptions
-                .broadcast(&topic, DIFF_EVENT, &payload.into(), None);
-            if let Err(error) = told {
-                tracing::error!(%topic, %error, "a presence diff has no frame");
-            }
-            let subscribers = self.subscriptions.count(&topic);
-            if let Some(rest) = self.pause.after(subscribers) {
-                self.rests.insert((now + rest, Arc::clone(&topic)));
-                self.resting.insert(topic, Rest::default());
+        }
+        while let Some(diff) = self.tracker.poll_diff() {
+            self.telling.note(diff);
+        }
+        while let Some(event) = self.tracker.poll_event() {
+            match event {
+                TrackerEvent::Up(replica) => tracing::info!(shard, %replica, "up"),
+                TrackerEvent::Down(replica) => tracing::warn!(shard, %replica, "down"),
+                TrackerEvent::Permdown(replica) => tracing::info!(shard, %replica, "forgotten"),
+                TrackerEvent::Reincarnated { from, to } => {
+                    tracing::warn!(shard, %from, %to, "a later life of this node's name was heard of");
+                }
             }
         }
     }
 
     fn answer(&mut self, reads: Vec<Read>) {
+        let set = self.tracker.set();
         let mut lists: BTreeMap<Arc<str>, Arc<Json<'static>>> = BTreeMap::new();
-        let list_of = |set: &Set, topic: &str| json(&Presences::group(set.list(topic)).to_json());
+        let list_of = |topic: &str| json(&Presences::group(set.list(topic)).to_json());
         for read in reads {
             match read {
                 Read::List { topic, done } => {
-                    let _ = done.send(list_of(&self.set, &topic));
+                    let _ = done.send(list_of(&topic));
                 }
                 Read::Key { topic, key, done } => {
-                    let presence = presence::by_key(&self.set, &topic, key.as_key());
+                    let presence = presence::by_key(set, &topic, key.as_key());
                     let _ = done.send(presence.as_deref().map(json));
                 }
-                Read::State { topic, state } => match self.resting.get_mut(&topic) {
-                    Some(rest) if !rest.changes.is_empty() => rest.states.push(state),
-                    _ => {
+                Read::Count { topic, done } => {
+                    let _ = done.send(set.count(&topic));
+                }
+                Read::State { topic, state } => {
+                    if let Some(state) = self.telling.hold(&topic, state) {
                         let list = lists
                             .entry(topic)
-                            .or_insert_with_key(|topic| Arc::new(list_of(&self.set, topic)));
-                        state.inbox.send(Event::State {
-                            channel: state.channel,
-                            event: state.event,
-                            list: Arc::clone(list),
-                        });
+                            .or_insert_with_key(|topic| Arc::new(list_of(topic)));
+                        state.push(Arc::clone(list));
                     }
-                },
+                }
             }
+        }
+    }
+
+    fn report(&self) -> Report {
+        let set = self.tracker.set();
+        let replicas = self.tracker.replicas();
+        Report {
+            shard: self.setup.number,
+            replica: self.tracker.replica().clone(),
+            clocks: set.clocks(),
+            replicas: replicas
+                .map(|(replica, status)| (replica.clone(), status))
+                .collect(),
+            presences: set.len(),
+            topics: set.topic_count(),
+            waiting: 0,
+            stats: self.tracker.stats(),
         }
     }
 }
 
-/// Returns at the end of a rest.
-async fn until(rest: Option<&(Instant, Arc<str>)>) {
-    match rest {
-        Some(&(until, _)) => tokio::time::sleep_until(until).await,
+/// Returns at a time, if there is one.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

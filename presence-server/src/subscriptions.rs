@@ -99,6 +99,16 @@ impl Subscriptions {
         failed
     }
 
+    /// Lets the channels of the topics for which `is_lost` crash, so that their clients join again.
+    pub(crate) fn crash(&self, is_lost: impl Fn(&str) -> bool) {
+        let topics = lock(&self.topics);
+        let lost = topics.iter().filter(|(topic, _)| is_lost(topic));
+        for subscriber in lost.flat_map(|(_, subscribers)| subscribers) {
+            let channel = subscriber.channel;
+            subscriber.inbox.send(Event::Crash { channel });
+        }
+    }
+
     /// How many channels are told of a topic.
     pub(crate) fn count(&self, topic: &str) -> usize {
         lock(&self.topics).get(topic).map_or(0, Vec::len)

@@ -316,7 +316,7 @@ impl Server {
         let system = System::new();
         let listener = system.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let node = Node::start(Arc::new(system.clone()), config);
+        let node = Node::start(Arc::new(system.clone()), config).unwrap();
         let tokens = Tokens::new(&app::conformance::secret_key_base()).unwrap();
         let router = app::conformance(&node, tokens.clone());
         let serving = tokio::spawn(async move {

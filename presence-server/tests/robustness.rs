@@ -79,7 +79,7 @@ impl Server {
         let system = System::new();
         let listener = system.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let node = Node::start(Arc::new(system.clone()), config);
+        let node = Node::start(Arc::new(system.clone()), config).unwrap();
         let gate = Arc::new(Semaphore::new(0));
         let user = Arc::clone(&gate);
         let socket = UserSocket::new(move |_| {

@@ -105,6 +105,7 @@ impl Embedded {
             ..Config::default()
         };
         let node = Node::start(Arc::new(system.clone()), config);
+        let node = node.map_err(|error| error.to_string())?;
         let tokens = Tokens::new(&app::conformance::secret_key_base());
         let router = app::conformance(&node, tokens.map_err(|error| error.to_string())?);
         tokio::spawn(async move { presence_server::serve::serve(&node, listener, router).await });

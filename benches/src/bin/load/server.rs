@@ -35,7 +35,8 @@ async fn serve() -> io::Result<()> {
     let system = System::new();
     let listener = system.listen(([127, 0, 0, 1], 0).into()).await?;
     println!("{}", listener.local_addr()?);
-    let node = Node::start(Arc::new(system.clone()), Config::default());
+    let node =
+        Node::start(Arc::new(system.clone()), Config::default()).expect("the defaults are sound");
     let tokens = Tokens::new(&app::conformance::secret_key_base()).map_err(io::Error::other)?;
     let router = app::conformance(&node, tokens);
     // The last word of whoever started it: its end of the pipe closes, however it ends.
