@@ -13,6 +13,7 @@ mod inbox;
 pub mod journal;
 pub mod node;
 pub mod presence;
+mod relay;
 pub mod serve;
 mod shard;
 mod sockets;

@@ -14,6 +14,7 @@ use crate::cluster::{Handler, Message, Peer, Receiver, Transport};
 use crate::env::Environment;
 use crate::journal::Journals;
 use crate::presence::{PresenceError, Process};
+use crate::relay::Relay;
 use crate::shard::{self, Command, Pause, Pool, Read, Report, Setup, Word, Words};
 use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
@@ -111,6 +112,7 @@ struct Inner {
     shards: Pool,
     words: Words,
     transport: Arc<OnceLock<Arc<dyn Transport>>>,
+    relay: Arc<Relay>,
     last_pid: AtomicU64,
 }
 
@@ -153,6 +155,7 @@ impl Node {
         let pool_size = u32::try_from(config.pool_size).unwrap_or(u32::MAX);
         let setups = (0..pool_size).map(setup).collect();
         let (shards, words) = Pool::start(setups, incarnation, config.shard_inbox_bytes)?;
+        let relay = Relay::new(Arc::clone(&transport), config.poll_sessions);
         Ok(Self(Arc::new(Inner {
             env,
             config,
@@ -161,6 +164,7 @@ impl Node {
             sockets: Arc::default(),
             shards,
             words,
+            relay: Arc::new(relay),
             transport,
             last_pid: AtomicU64::new(0),
         })))
@@ -186,6 +190,7 @@ impl Node {
         Arc::new(Receiver {
             words: self.0.words.clone(),
             subscriptions: Arc::clone(&self.0.subscriptions),
+            relay: Arc::downgrade(&self.0.relay),
         })
     }
 
@@ -326,6 +331,10 @@ impl Node {
 
     pub(crate) fn subscriptions(&self) -> &Arc<Subscriptions> {
         &self.0.subscriptions
+    }
+
+    pub(crate) fn relay(&self) -> &Arc<Relay> {
+        &self.0.relay
     }
 
     pub(crate) fn shards(&self) -> &Pool {

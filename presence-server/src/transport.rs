@@ -36,7 +36,9 @@ pub fn socket_routes<U: Send + Sync + 'static>(
         connect: socket.connect,
         routes: Arc::new(socket.routes),
         sessions: Sessions::new(node.config().poll_sessions),
+        path: path.into(),
     });
+    longpoll::serve(node, path, &endpoint);
     Router::new()
         .route(&format!("{path}/websocket"), any(websocket::handle::<U>))
         .route(
@@ -56,6 +58,8 @@ pub(crate) struct Endpoint<U> {
     connect: crate::endpoint::Connect<U>,
     routes: Arc<Routes<U>>,
     sessions: Sessions,
+    /// Where it is, the same on every node.
+    path: Box<str>,
 }
 
 impl<U: Send + Sync + 'static> Endpoint<U> {

@@ -1,18 +1,22 @@
 //! What a node does with what others tell it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
 
 use super::{Handler, Message};
+use crate::relay::Relay;
 use crate::shard::{Word, Words};
 use crate::subscriptions::Subscriptions;
 
-/// Passes on what the cluster says: to the shards, and to the clients of this node.
+/// Passes on what the cluster says: to the shards, to the clients of this node, and
+/// to those who asked.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     pub(crate) words: Words,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    /// Weak, since it holds the transport, which holds this.
+    pub(crate) relay: Weak<Relay>,
 }
 
 impl Handler for Receiver {
@@ -48,7 +52,16 @@ impl Handler for Receiver {
                     }
                 }
                 Message::Disconnect { socket_id } => self.subscriptions.disconnect(&socket_id),
-                Message::Request { .. } | Message::Answer { .. } => {}
+                Message::Request { id, body } => {
+                    if let Some(relay) = self.relay.upgrade() {
+                        relay.handle_request(peer, id, &body);
+                    }
+                }
+                Message::Answer { id, body } => {
+                    if let Some(relay) = self.relay.upgrade() {
+                        relay.handle_answer(peer, id, body);
+                    }
+                }
             }
         })
     }

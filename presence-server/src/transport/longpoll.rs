@@ -7,29 +7,31 @@
 //! The status that counts is in the body of an answer. That of HTTP is 200, except where the request
 //! is none that a client of this protocol sends.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod answer;
+mod elsewhere;
+mod session;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use presence_core::wire::Frame;
-use serde_json::json;
-use tokio::sync::{Notify, mpsc};
-use tokio::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
+use self::answer::Answer;
+use self::elsewhere::Errand;
+use self::session::{Fetched, NoRoom, Poll, Session};
 use super::{Endpoint, connect_info};
-use crate::connection::{Gone, Received, Transport};
+use crate::node::Node;
 
-/// Messages of one request or several that may wait for the session's task.
-const INCOMING: usize = 64;
-
-/// The header in which a client may name its session, since phoenix.js 1.9; before, the query did.
-const SESSION_TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
+pub(super) use self::elsewhere::serve;
+pub(super) use self::session::Sessions;
 
 /// The content type of a body with a message a line; any other body is one message.
 const NDJSON: &str = "application/x-ndjson";
@@ -43,101 +45,25 @@ const MAX_MESSAGES: usize = 1000;
 
 type Params = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
-/// The sessions of one socket, by token.
-#[derive(Debug)]
-pub(super) struct Sessions {
-    open: Arc<Mutex<BTreeMap<Arc<str>, Arc<Session>>>>,
-    max: usize,
+/// Where the session of a request is.
+enum Place {
+    Here(Arc<Session>),
+    /// On the node of this name.
+    Elsewhere(String),
+    Nowhere,
 }
 
-#[derive(Debug)]
-struct Session {
-    incoming: mpsc::Sender<Frame>,
-    outgoing: Mutex<Outgoing>,
-    changed: Notify,
-    max_bytes: usize,
-    /// How long the client may have no poll open.
-    patience: Duration,
-}
-
-#[derive(Debug)]
-struct Outgoing {
-    /// Each as the text of a frame.
-    messages: VecDeque<Arc<str>>,
-    bytes: usize,
-    closed: bool,
-    open_polls: usize,
-    last_poll_ended: Instant,
-}
-
-impl Sessions {
-    pub(super) fn new(max: usize) -> Self {
-        Self {
-            open: Arc::default(),
-            max,
+impl<U> Endpoint<U> {
+    fn place_of(&self, token: &str) -> Place {
+        if let Some(session) = self.sessions.find(token) {
+            return Place::Here(session);
+        }
+        let peer = session::node_of(token);
+        match peer.filter(|peer| self.node.relay().reaches(peer)) {
+            Some(peer) => Place::Elsewhere(peer),
+            None => Place::Nowhere,
         }
     }
-
-    /// The session that a request belongs to, and its token.
-    fn find(
-        &self,
-        headers: &HeaderMap,
-        params: &BTreeMap<String, String>,
-    ) -> Option<(Arc<str>, Arc<Session>)> {
-        let from_header = headers
-            .get(SESSION_TOKEN_HEADER)
-            .and_then(|value| value.to_str().ok());
-        let token = from_header.or_else(|| params.get("token").map(String::as_str))?;
-        let open = lock(&self.open);
-        let (token, session) = open.get_key_value(token)?;
-        Some((Arc::clone(token), Arc::clone(session)))
-    }
-}
-
-impl Session {
-    /// How much longer the client may have no poll open.
-    fn patience_left(&self) -> Duration {
-        let outgoing = lock(&self.outgoing);
-        match outgoing.open_polls {
-            0 => self
-                .patience
-                .saturating_sub(outgoing.last_poll_ended.elapsed()),
-            _ => self.patience,
-        }
-    }
-
-    /// All that waits; `None` where nothing does.
-    fn fetch(&self) -> Option<Fetched> {
-        let mut outgoing = lock(&self.outgoing);
-        if outgoing.messages.is_empty() {
-            return outgoing.closed.then_some(Fetched::Closed);
-        }
-        outgoing.bytes = 0;
-        Some(Fetched::Messages(std::mem::take(&mut outgoing.messages)))
-    }
-}
-
-/// An open poll; dropped when it is answered, and when its client has gone away.
-struct Poll(Arc<Session>);
-
-impl Poll {
-    fn open(session: Arc<Session>) -> Self {
-        lock(&session.outgoing).open_polls += 1;
-        Self(session)
-    }
-}
-
-impl Drop for Poll {
-    fn drop(&mut self) {
-        let mut outgoing = lock(&self.0.outgoing);
-        outgoing.open_polls -= 1;
-        outgoing.last_poll_ended = Instant::now();
-    }
-}
-
-enum Fetched {
-    Messages(VecDeque<Arc<str>>),
-    Closed,
 }
 
 /// GET: begins a session, or fetches what waits in one.
@@ -145,22 +71,32 @@ pub(super) async fn poll<U: Send + Sync + 'static>(
     State(endpoint): State<Arc<Endpoint<U>>>,
     headers: HeaderMap,
     params: Params,
-) -> Response {
+) -> Answer {
     let params = match params {
         Ok(Query(params)) => params,
-        Err(rejection) => return malformed(rejection.status(), &rejection.body_text()),
+        Err(rejection) => return Answer::malformed(rejection.status(), &rejection.body_text()),
     };
-    let Some((token, session)) = endpoint.sessions.find(&headers, &params) else {
+    let Some(token) = session::token_of(&headers, &params) else {
         return begin(&endpoint, &headers, params);
     };
-    let Poll(session) = &Poll::open(session);
-    let node = &endpoint.node;
+    match endpoint.place_of(token) {
+        Place::Here(session) => fetch(&endpoint.node, token, session).await,
+        Place::Elsewhere(peer) => elsewhere::ask(&endpoint, &peer, token, Errand::Fetch).await,
+        Place::Nowhere => begin(&endpoint, &headers, params),
+    }
+}
+
+/// What waits in a session, or comes within the poll window.
+async fn fetch(node: &Node, token: &str, session: Arc<Session>) -> Answer {
+    let poll = Poll::open(session);
+    let session = poll.session();
     let waiting = async {
         loop {
             if let Some(fetched) = session.fetch() {
                 return fetched;
             }
             tokio::select! {
+                biased;
                 () = session.changed.notified() => {}
                 // The server does not end before its requests have.
                 () = node.env().stop() => return Fetched::Closed,
@@ -168,9 +104,9 @@ pub(super) async fn poll<U: Send + Sync + 'static>(
         }
     };
     match tokio::time::timeout(node.config().poll_window, waiting).await {
-        Ok(Fetched::Messages(messages)) => answer(200, Some((&token, &messages))),
-        Ok(Fetched::Closed) => answer(410, None),
-        Err(_) => answer(204, Some((&token, &VecDeque::new()))),
+        Ok(Fetched::Messages(messages)) => Answer::messages(200, token, &messages),
+        Ok(Fetched::Closed) => Answer::status(410),
+        Err(_) => Answer::messages(204, token, &[].into()),
     }
 }
 
@@ -178,53 +114,26 @@ fn begin<U: Send + Sync + 'static>(
     endpoint: &Endpoint<U>,
     headers: &HeaderMap,
     params: BTreeMap<String, String>,
-) -> Response {
+) -> Answer {
     let info = connect_info(params, headers);
     let Ok(connection) = endpoint.connect(&info) else {
-        return answer(403, None);
+        return Answer::status(403);
     };
-    let node = &endpoint.node;
-    let random = [node.env().random(), node.env().random()].map(u64::to_be_bytes);
-    let token: Arc<str> = URL_SAFE_NO_PAD.encode(random.concat()).into();
-    let (incoming, receiver) = mpsc::channel(INCOMING);
-    let window = node.config().poll_window;
-    let outgoing = Outgoing {
-        messages: VecDeque::new(),
-        bytes: 0,
-        closed: false,
-        open_polls: 0,
-        last_poll_ended: Instant::now(),
-    };
-    let session = Arc::new(Session {
-        incoming,
-        outgoing: Mutex::new(outgoing),
-        changed: Notify::new(),
-        max_bytes: node.config().poll_queue_bytes,
-        patience: window.saturating_add(window / 2),
-    });
-    {
-        let mut open = lock(&endpoint.sessions.open);
-        if open.len() >= endpoint.sessions.max {
-            tracing::warn!(
-                sessions = open.len(),
-                "one long-poll session more is refused"
-            );
-            return answer(503, None);
+    match endpoint.sessions.begin(&endpoint.node) {
+        Ok((token, carrier)) => {
+            tokio::spawn(connection.run(carrier));
+            Answer::messages(410, &token, &[].into())
         }
-        open.insert(Arc::clone(&token), Arc::clone(&session));
+        Err(NoRoom) => {
+            let max = endpoint.node.config().poll_sessions;
+            tracing::warn!(
+                max,
+                "a long-poll session is refused: there are as many as may be"
+            );
+            // The status at which phoenix.js tries again later.
+            Answer::status(500)
+        }
     }
-    let entry = Entry {
-        sessions: Arc::clone(&endpoint.sessions.open),
-        token: Arc::clone(&token),
-        session,
-    };
-    let carrier = Carrier {
-        entry,
-        receiver,
-        sign_every: node.config().idle_timeout / 2,
-    };
-    tokio::spawn(connection.run(carrier));
-    answer(410, Some((&token, &VecDeque::new())))
 }
 
 /// POST: brings messages to a session.
@@ -233,29 +142,46 @@ pub(super) async fn publish<U: Send + Sync + 'static>(
     headers: HeaderMap,
     params: Params,
     body: Result<Bytes, BytesRejection>,
-) -> Response {
+) -> Answer {
     let params = match params {
         Ok(Query(params)) => params,
-        Err(rejection) => return malformed(rejection.status(), &rejection.body_text()),
+        Err(rejection) => return Answer::malformed(rejection.status(), &rejection.body_text()),
     };
-    let Some((_, session)) = endpoint.sessions.find(&headers, &params) else {
-        return answer(410, None);
+    let Some(token) = session::token_of(&headers, &params) else {
+        return Answer::status(410);
     };
-    let config = endpoint.node.config();
+    let place = endpoint.place_of(token);
+    if matches!(place, Place::Nowhere) {
+        return Answer::status(410);
+    }
     let body = match body {
         Ok(body) => body,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let max = config.wire.max_frame_bytes;
-            return malformed(
+            let max = endpoint.node.config().wire.max_frame_bytes;
+            return Answer::malformed(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 &format!("the body has more than the {max} bytes that are taken at once"),
             );
         }
-        Err(rejection) => return malformed(rejection.status(), &rejection.body_text()),
+        Err(rejection) => return Answer::malformed(rejection.status(), &rejection.body_text()),
     };
-    let frames = match frames(&headers, &body) {
+    let is_lines = is_lines(&headers);
+    match place {
+        Place::Here(session) => take(&endpoint.node, &session, is_lines, &body).await,
+        Place::Elsewhere(peer) => {
+            let body = &*body;
+            let errand = Errand::Publish { is_lines, body };
+            elsewhere::ask(&endpoint, &peer, token, errand).await
+        }
+        Place::Nowhere => Answer::status(410),
+    }
+}
+
+/// Gives messages to a session.
+async fn take(node: &Node, session: &Session, is_lines: bool, body: &[u8]) -> Answer {
+    let frames = match frames(is_lines, body) {
         Ok(frames) => frames,
-        Err(error) => return malformed(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => return Answer::malformed(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let sending = async {
         for frame in frames {
@@ -263,10 +189,10 @@ pub(super) async fn publish<U: Send + Sync + 'static>(
         }
         Ok::<_, mpsc::error::SendError<Frame>>(())
     };
-    match tokio::time::timeout(config.poll_window, sending).await {
-        Ok(Ok(())) => answer(200, None),
-        Ok(Err(_)) => answer(410, None),
-        Err(_) => answer(408, None),
+    match tokio::time::timeout(node.config().poll_window, sending).await {
+        Ok(Ok(())) => Answer::status(200),
+        Ok(Err(_)) => Answer::status(410),
+        Err(_) => Answer::status(408),
     }
 }
 
@@ -281,16 +207,20 @@ enum BodyError {
     TooMany,
 }
 
-/// The frames of a body: all of them, or none where one cannot be read.
-fn frames(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Frame>, BodyError> {
-    let text =
-        std::str::from_utf8(body).map_err(|error| BodyError::NotUtf8(error.valid_up_to()))?;
+/// Whether a body has a message a line.
+fn is_lines(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|value| value.split(';').next());
-    let lines = kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(NDJSON));
-    if !lines && !text.starts_with(BINARY_PREFIX) {
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(NDJSON))
+}
+
+/// The frames of a body: all of them, or none where one cannot be read.
+fn frames(is_lines: bool, body: &[u8]) -> Result<Vec<Frame>, BodyError> {
+    let text =
+        std::str::from_utf8(body).map_err(|error| BodyError::NotUtf8(error.valid_up_to()))?;
+    if !is_lines && !text.starts_with(BINARY_PREFIX) {
         // What is no message is answered as over WebSocket.
         return Ok(vec![Frame::Text(text.into())]);
     }
@@ -332,111 +262,7 @@ pub(super) async fn options(headers: HeaderMap) -> Response {
 }
 
 /// Any other method.
-pub(super) async fn no_such_method() -> Response {
+pub(super) async fn no_such_method() -> Answer {
     let reason = "long polling knows GET, POST and OPTIONS";
-    malformed(StatusCode::BAD_REQUEST, reason)
-}
-
-/// The answer to what no client of this protocol sends; phoenix.js reads its status too.
-fn malformed(status: StatusCode, reason: &str) -> Response {
-    let body = json!({ "status": status.as_u16(), "reason": reason });
-    let headers = [
-        (header::CONTENT_TYPE, "application/json; charset=utf-8"),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    ];
-    (status, headers, body.to_string()).into_response()
-}
-
-/// The body of an answer.
-fn answer(status: u16, session: Option<(&str, &VecDeque<Arc<str>>)>) -> Response {
-    let mut body = format!("{{\"status\":{status}");
-    if let Some((token, messages)) = session {
-        body.push_str(",\"token\":\"");
-        body.push_str(token);
-        body.push_str("\",\"messages\":[");
-        for (at, message) in messages.iter().enumerate() {
-            if at > 0 {
-                body.push(',');
-            }
-            // A client reads each as it reads a frame: a message is a string that holds JSON.
-            body.push_str(&serde_json::Value::from(&**message).to_string());
-        }
-        body.push(']');
-    }
-    body.push('}');
-    let headers = [
-        (header::CONTENT_TYPE, "application/json; charset=utf-8"),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (headers, body).into_response()
-}
-
-/// A session's place among the sessions, which ends with its task.
-struct Entry {
-    sessions: Arc<Mutex<BTreeMap<Arc<str>, Arc<Session>>>>,
-    token: Arc<str>,
-    session: Arc<Session>,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        lock(&self.sessions).remove(&self.token);
-        lock(&self.session.outgoing).closed = true;
-        self.session.changed.notify_waiters();
-        self.session.changed.notify_one();
-    }
-}
-
-/// The session as its task sees it.
-struct Carrier {
-    entry: Entry,
-    receiver: mpsc::Receiver<Frame>,
-    /// How often the socket is told that the client still polls.
-    sign_every: Duration,
-}
-
-impl Transport for Carrier {
-    async fn receive(&mut self) -> Option<Received> {
-        let session = &self.entry.session;
-        let wait = session.patience_left().min(self.sign_every);
-        tokio::select! {
-            biased;
-            frame = self.receiver.recv() => frame.map(Received::Frame),
-            () = tokio::time::sleep(wait) => {
-                let polls = !session.patience_left().is_zero();
-                polls.then_some(Received::Sign)
-            }
-        }
-    }
-
-    async fn feed(&mut self, frame: Frame) -> Result<(), Gone> {
-        let message: Arc<str> = match frame {
-            Frame::Text(text) => text,
-            Frame::Binary(bytes) => {
-                let data = STANDARD.encode(bytes);
-                format!("{BINARY_PREFIX}{data}").into()
-            }
-        };
-        let session = &self.entry.session;
-        let mut outgoing = lock(&session.outgoing);
-        outgoing.bytes += message.len();
-        if outgoing.bytes > session.max_bytes {
-            tracing::warn!("a client does not poll: its session is closed");
-            return Err(Gone);
-        }
-        outgoing.messages.push_back(message);
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), Gone> {
-        self.entry.session.changed.notify_one();
-        Ok(())
-    }
-
-    async fn close(&mut self, _code: u16) {}
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    Answer::malformed(StatusCode::BAD_REQUEST, reason)
 }

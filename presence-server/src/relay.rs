@@ -1,0 +1,151 @@
+//! Requests that one node makes of another.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use presence_core::tracker::To;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::cluster::{Message, Transport};
+
+/// What answers the requests of other nodes.
+pub(crate) type Service = dyn Fn(Bytes) -> BoxFuture<'static, Bytes> + Send + Sync;
+
+/// Asks other nodes, and answers them.
+pub(crate) struct Relay {
+    transport: Arc<OnceLock<Arc<dyn Transport>>>,
+    /// By name.
+    services: Mutex<BTreeMap<Arc<str>, Arc<Service>>>,
+    /// The requests whose answer is waited for, by number.
+    asked: Mutex<BTreeMap<u64, Asked>>,
+    last: AtomicU64,
+    /// How many more requests of others may be under way.
+    places: Arc<Semaphore>,
+}
+
+struct Asked {
+    peer: Arc<str>,
+    answer: oneshot::Sender<Bytes>,
+}
+
+/// A request, as it goes to another node.
+#[derive(Serialize, Deserialize)]
+struct Request<'a> {
+    service: &'a str,
+    body: &'a [u8],
+}
+
+impl Relay {
+    /// At most `places` requests of other nodes are under way at once.
+    pub(crate) fn new(transport: Arc<OnceLock<Arc<dyn Transport>>>, places: usize) -> Self {
+        Self {
+            transport,
+            services: Mutex::default(),
+            asked: Mutex::default(),
+            last: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Lets `service` answer the requests for its name.
+    pub(crate) fn serve(&self, name: &str, service: Arc<Service>) {
+        lock(&self.services).insert(name.into(), service);
+    }
+
+    /// Whether there is a connection to a node.
+    pub(crate) fn reaches(&self, peer: &str) -> bool {
+        let peers = self
+            .transport
+            .get()
+            .map_or_else(Vec::new, |transport| transport.peers());
+        peers
+            .iter()
+            .any(|known| known.is_connected && *known.name == *peer)
+    }
+
+    /// Asks a service of a node. `None` where it has no such service or no room; of one that is gone
+    /// there is no answer.
+    pub(crate) async fn ask(&self, peer: &str, service: &str, body: &[u8]) -> Option<Bytes> {
+        let transport = self.transport.get()?;
+        let peer: Arc<str> = peer.into();
+        let body = postcard::to_allocvec(&Request { service, body }).ok()?;
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked {
+            peer: Arc::clone(&peer),
+            answer,
+        };
+        lock(&self.asked).insert(id, asked);
+        // Forgotten when nobody waits any more.
+        let _forget = Forget { relay: self, id };
+        let body = body.into();
+        transport.send(&To::One(peer), &Message::Request { id, body });
+        answered.await.ok().filter(|answer| !answer.is_empty())
+    }
+
+    /// A node asks.
+    pub(crate) fn handle_request(&self, peer: &Arc<str>, id: u64, body: &Bytes) {
+        let Some(transport) = self.transport.get().map(Arc::clone) else {
+            return;
+        };
+        let to = To::One(Arc::clone(peer));
+        let refused = Message::Answer {
+            id,
+            body: Bytes::new(),
+        };
+        let request = postcard::from_bytes::<Request<'_>>(body).ok();
+        let service = request.as_ref().and_then(|request| {
+            let services = lock(&self.services);
+            services.get(request.service).map(Arc::clone)
+        });
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let (Some(request), Some(service), Ok(place)) = (request, service, place) else {
+            transport.send(&to, &refused);
+            return;
+        };
+        let answer = service(body.slice_ref(request.body));
+        tokio::spawn(async move {
+            let body = answer.await;
+            transport.send(&to, &Message::Answer { id, body });
+            drop(place);
+        });
+    }
+
+    /// A node answers.
+    pub(crate) fn handle_answer(&self, peer: &str, id: u64, body: Bytes) {
+        let mut asked = lock(&self.asked);
+        if asked.get(&id).is_some_and(|asked| *asked.peer == *peer)
+            && let Some(asked) = asked.remove(&id)
+        {
+            // Nobody may wait any more.
+            let _ = asked.answer.send(body);
+        }
+    }
+}
+
+/// Forgets a request.
+struct Forget<'a> {
+    relay: &'a Relay,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.relay.asked).remove(&self.id);
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
