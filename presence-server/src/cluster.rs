@@ -116,3 +116,22 @@ pub struct Peer {
     /// Bytes that came from it.
     pub received_bytes: u64,
 }
+
+impl Peer {
+    /// A node that is known by name only.
+    pub fn new(name: Arc<str>, incarnation: u64) -> Self {
+        Self {
+            name,
+            incarnation,
+            address: String::new(),
+            is_connected: false,
+            version: 0,
+            queued_bytes: 0,
+            dropped: 0,
+            sent: 0,
+            sent_bytes: 0,
+            received: 0,
+            received_bytes: 0,
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(crate) struct Program {
     child: Child,
     stdout: BufReader<ChildStdout>,
     pub(crate) line: String,
-    pub(crate) address: SocketAddr,
+    site: Site,
 }
 
 /// A program that has ended.
@@ -83,7 +84,7 @@ impl Program {
             child,
             stdout,
             line,
-            address,
+            site: Site { address },
         }
     }
 
@@ -115,7 +116,30 @@ impl Program {
             stderr,
         }
     }
+}
 
+impl Deref for Program {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server, as its clients see it.
+#[derive(Clone, Copy)]
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+}
+
+impl Site {
     /// Opens a WebSocket with this query; the status where it is refused.
     pub(crate) async fn connect(&self, query: &str) -> Result<Client, u16> {
         self.connect_with(query, None).await
@@ -187,13 +211,6 @@ impl Program {
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         connection.abort();
         (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
