@@ -190,8 +190,7 @@ fn every_kind_of_message_in_2_0_0() {
     ));
 }
 
-#[test]
-fn every_kind_of_message_between_nodes() {
+fn every_kind_between_nodes() -> [(&'static str, Body); 8] {
     let mut set = Set::new(ReplicaId::new("a", 1), Limits::default(), 1);
     let topic: Arc<str> = "room:1".into();
     for pid in 1..=3 {
@@ -204,7 +203,7 @@ fn every_kind_of_message_between_nodes() {
         .collect();
     let whole = set.extract(&ReplicaId::new("b", 7), &clocks);
     let delta = set.take_delta();
-    let kinds = [
+    [
         (
             "heartbeat",
             Body::Heartbeat {
@@ -243,20 +242,30 @@ fn every_kind_of_message_between_nodes() {
         (
             "stopping",
             Body::Stopping {
-                clocks,
+                clocks: clocks.clone(),
                 handover: true,
             },
         ),
         ("permdown", Body::Permdown),
         ("superseded", Body::Superseded { newest: 9 }),
-    ];
+    ]
+}
+
+fn between_nodes(version: cluster::Version) -> String {
     let from = ReplicaId::new("a", 1);
-    let encoded = kinds.map(|(name, body)| {
-        let message = cluster::Message {
-            from: from.clone(),
-            body,
-        };
-        (name, hex(&cluster::encode(&message)))
-    });
-    insta::assert_snapshot!(lines(encoded));
+    lines(every_kind_between_nodes().map(|(name, body)| {
+        let from = from.clone();
+        let message = cluster::Message { from, body };
+        (name, hex(&cluster::encode_as(&message, version)))
+    }))
+}
+
+#[test]
+fn every_kind_of_message_between_nodes() {
+    insta::assert_snapshot!(between_nodes(cluster::Version::V2));
+}
+
+#[test]
+fn every_kind_of_message_between_nodes_in_the_version_before() {
+    insta::assert_snapshot!(between_nodes(cluster::Version::V1));
 }

@@ -7,6 +7,9 @@
 //!
 //! The messages keep the meaning that they have in `Phoenix.Tracker`. Dots are written as gaps, since
 //! they come in runs.
+//!
+//! Two versions are spoken, so that a cluster can be renewed node by node: the newest is written unless
+//! the other is asked for, and both are read. See [`Version`].
 
 use std::sync::Arc;
 
@@ -17,8 +20,36 @@ use crate::cloud::{Cloud, Interval};
 use crate::delta::{Delta, DeltaError, Part, Value};
 use crate::entry::{KeyTag, MAX_KEY_BYTES, Pid};
 
-/// The version that is written, and the only one that is read.
-pub const VERSION: u8 = 1;
+/// A version of the codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Version {
+    /// The first. Its [`Stopping`](Body::Stopping) has no `handover`, which is read as false.
+    V1 = 1,
+    /// The second, which has everything.
+    V2 = 2,
+}
+
+impl Version {
+    /// The oldest that is spoken.
+    pub const OLDEST: Self = Self::V1;
+    /// The newest, which is written.
+    pub const NEWEST: Self = Self::V2;
+
+    /// Its number, the first byte of a message.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The version of a number; none where it is not spoken.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::V1),
+            2 => Some(Self::V2),
+            _ => None,
+        }
+    }
+}
 
 /// What one replica sends another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +160,11 @@ pub enum CodecError {
         max: usize,
     },
     /// The version is not spoken here.
-    #[error("the message is of version {0}; version {VERSION} is spoken here")]
+    #[error(
+        "the message is of version {0}; {oldest} to {newest} are spoken here",
+        oldest = Version::OLDEST.number(),
+        newest = Version::NEWEST.number()
+    )]
     Version(u8),
     /// The kind of message is not known.
     #[error("there is no kind of message {0}")]
@@ -167,9 +202,15 @@ pub enum CodecError {
     Delta(#[from] DeltaError),
 }
 
-/// Writes a message.
+/// Writes a message in the newest version.
 pub fn encode(message: &Message) -> Vec<u8> {
-    let mut writer = Writer(vec![VERSION]);
+    encode_as(message, Version::NEWEST)
+}
+
+/// Writes a message in a version, for those who read no newer one. What the version can't say is left
+/// out, see [`Version`].
+pub fn encode_as(message: &Message, version: Version) -> Vec<u8> {
+    let mut writer = Writer(vec![version.number()]);
     writer.replica(&message.from);
     match &message.body {
         Body::Heartbeat { delta, clocks } => {
@@ -203,7 +244,9 @@ pub fn encode(message: &Message) -> Vec<u8> {
         }
         Body::Stopping { clocks, handover } => {
             writer.put(4_u8);
-            writer.put(*handover);
+            if version >= Version::V2 {
+                writer.put(*handover);
+            }
             writer.context(clocks);
         }
         Body::Permdown => writer.put(5_u8),
@@ -215,7 +258,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
     writer.0
 }
 
-/// Reads a message.
+/// Reads a message, of either version.
 ///
 /// # Errors
 ///
@@ -230,10 +273,8 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Message, CodecError> {
         at: 0,
         limits,
     };
-    let version = reader.take("version")?;
-    if version != VERSION {
-        return Err(CodecError::Version(version));
-    }
+    let version: u8 = reader.take("version")?;
+    let version = Version::from_number(version).ok_or(CodecError::Version(version))?;
     let from = reader.replica()?;
     let body = match reader.take("kind of message")? {
         0_u8 => {
@@ -264,7 +305,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Message, CodecError> {
             part: reader.take("number of a part")?,
         },
         4 => Body::Stopping {
-            handover: reader.take("flag")?,
+            handover: version >= Version::V2 && reader.take::<bool>("flag")?,
             clocks: reader.context()?,
         },
         5 => Body::Permdown,
@@ -587,22 +628,60 @@ mod tests {
     }
 
     #[test]
+    fn the_first_version_differs_in_the_handover_alone() {
+        for body in bodies() {
+            let bytes = encode_as(&message(body.clone()), Version::V1);
+            assert_eq!(bytes[0], 1);
+            let read = decode(&bytes, &Limits::default()).unwrap().body;
+            match body {
+                Body::Stopping { clocks, handover } => {
+                    assert!(handover);
+                    let handover = false;
+                    assert_eq!(read, Body::Stopping { clocks, handover });
+                }
+                body => {
+                    assert_eq!(read, body);
+                    assert_eq!(bytes[1..], encode(&message(body))[1..]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_is_its_number() {
+        for number in 0..=u8::MAX {
+            let version = Version::from_number(number);
+            assert_eq!(version.is_some(), (1..=2).contains(&number));
+            assert!(version.is_none_or(|version| version.number() == number));
+        }
+    }
+
+    #[test]
     fn an_unknown_version_or_kind_is_refused_by_name() {
         let mut bytes = encode(&message(Body::Permdown));
-        bytes[0] = 2;
+        for version in [0, 3] {
+            bytes[0] = version;
+            assert_eq!(
+                decode(&bytes, &Limits::default()),
+                Err(CodecError::Version(version))
+            );
+        }
         assert_eq!(
-            decode(&bytes, &Limits::default()),
-            Err(CodecError::Version(2))
+            CodecError::Version(3).to_string(),
+            "the message is of version 3; 1 to 2 are spoken here"
         );
-        bytes[0] = VERSION;
+        bytes[0] = Version::NEWEST.number();
         *bytes.last_mut().unwrap() = 9;
         assert_eq!(decode(&bytes, &Limits::default()), Err(CodecError::Kind(9)));
     }
 
     #[test]
     fn no_message_may_end_early_or_late() {
-        for body in bodies() {
-            let bytes = encode(&message(body));
+        let versions = [Version::V1, Version::V2];
+        let all = bodies()
+            .into_iter()
+            .flat_map(|body| versions.map(|version| encode_as(&message(body.clone()), version)));
+        for bytes in all {
             for end in 0..bytes.len() {
                 assert!(
                     decode(&bytes[..end], &Limits::default()).is_err(),
@@ -686,7 +765,7 @@ mod tests {
 
     #[test]
     fn a_length_beyond_the_bytes_allocates_nothing() {
-        let mut writer = Writer(vec![VERSION]);
+        let mut writer = Writer(vec![Version::NEWEST.number()]);
         writer.replica(&id("a"));
         writer.put(1_u8);
         writer.put(7_u64);
@@ -731,10 +810,12 @@ mod tests {
         #[test]
         fn reading_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes, &Limits::default());
-            if let Some(version) = bytes.first_mut() {
-                *version = VERSION;
+            for version in [Version::V1, Version::V2] {
+                if let Some(first) = bytes.first_mut() {
+                    *first = version.number();
+                }
+                let _ = decode(&bytes, &Limits::default());
             }
-            let _ = decode(&bytes, &Limits::default());
         }
 
         #[test]
