@@ -3,7 +3,22 @@
 //! A node is one of a cluster once it has a [`Transport`]. It tells the transport what others are to
 //! hear, and is told what they say through its [`Handler`].
 
+mod accept;
+mod codec;
+mod config;
+mod dial;
+mod frame;
+mod handshake;
+mod introduce;
+mod link;
+mod meet;
+pub mod mesh;
+mod places;
+mod queue;
 mod receiver;
+mod roster;
+mod said;
+mod tasks;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +29,8 @@ use presence_core::tracker::To;
 use presence_core::wire::{Payload, cluster};
 
 pub(crate) use self::receiver::Receiver;
+pub use self::config::{ConfigError, Identity, MeshConfig, Secret};
+pub use self::mesh::{Mesh, StartError};
 
 /// What one node tells another.
 #[derive(Clone, Debug, PartialEq)]

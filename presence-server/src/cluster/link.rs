@@ -1,0 +1,296 @@
+//! Links: connections to nodes that have proved who they are.
+//!
+//! A link has a task that reads and one that writes. The reader decodes each message and waits until
+//! the [`Handler`] has taken it, so that a node which can't follow slows down who sends to it; that
+//! time is not the peer's silence. The writer gathers what waits into one write, and sends a keepalive
+//! where nothing does.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use presence_core::wire::cluster::{Limits, Version};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
+
+use super::codec::{self, DecodeError};
+use super::frame::{self, FrameError, FrameReader, HEADER_BYTES, kind};
+use super::handshake::LinkId;
+use super::introduce::{self, Introduction, NoIntroduction};
+use super::queue::Queue;
+use super::{Handler, Message};
+
+/// Frames below this are copied together into one write.
+const GATHER_BYTES: usize = 64 << 10;
+
+/// What all links with one node have in common, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    /// The generation of the newest link. Messages of others are not delivered.
+    pub(super) generation: AtomicU64,
+    /// Held while a message is delivered, so that none of an older link is under way beside one of a
+    /// newer.
+    delivery: Mutex<()>,
+    pub(super) dropped: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) sent_bytes: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) received_bytes: AtomicU64,
+}
+
+/// What a link is told by its mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Signal {
+    Run,
+    /// The mesh closes: what comes is read and dropped until the peer closes too.
+    Drain,
+    /// Another link has replaced this one.
+    Stop,
+}
+
+/// A connection to a node.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) name: Arc<str>,
+    pub(super) incarnation: u64,
+    pub(super) version: Version,
+    pub(super) id: LinkId,
+    /// Whether this node dialled, and not the other.
+    pub(super) is_ours: bool,
+    pub(super) generation: u64,
+    pub(super) track: Arc<Track>,
+    pub(super) queue: Queue,
+    signal: watch::Sender<Signal>,
+}
+
+/// The bounds of a link.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    pub(super) keepalive: Duration,
+    pub(super) silence: Duration,
+    pub(super) max_peers: usize,
+    pub(super) pool_size: u32,
+    pub(super) limits: Limits,
+}
+
+/// Why a link has ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("{0}")]
+    Broken(FrameError),
+    #[error("nothing was heard for {0:?}")]
+    Silent(Duration),
+    #[error("{0}")]
+    Message(#[from] DecodeError),
+    #[error("{0}")]
+    Introduction(#[from] NoIntroduction),
+    #[error("a frame of kind {0}, which has no place here")]
+    Kind(u8),
+    #[error("another connection has replaced it")]
+    Replaced,
+    #[error("this node closes it")]
+    Closing,
+    #[error("its task has ended")]
+    Dropped,
+}
+
+impl End {
+    /// Whether the peer has sent what it must not.
+    pub(super) fn is_garbage(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken(FrameError::TooLong { .. } | FrameError::Empty)
+                | Self::Message(_)
+                | Self::Introduction(_)
+                | Self::Kind(_)
+        )
+    }
+
+    /// Whether the peer, or the way to it, has broken the link.
+    pub(super) fn is_break(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Silent(_)) && !self.is_garbage()
+    }
+}
+
+impl Link {
+    #[expect(clippy::too_many_arguments, reason = "they are its fields")]
+    pub(super) fn new(
+        name: Arc<str>,
+        incarnation: u64,
+        version: Version,
+        id: LinkId,
+        is_ours: bool,
+        generation: u64,
+        track: Arc<Track>,
+        queue_bytes: usize,
+    ) -> Self {
+        Self {
+            name,
+            incarnation,
+            version,
+            id,
+            is_ours,
+            generation,
+            track,
+            queue: Queue::new(queue_bytes),
+            signal: watch::Sender::new(Signal::Run),
+        }
+    }
+
+    /// Queues a message's frame, or drops and counts it.
+    pub(super) fn send(&self, frame: Bytes) {
+        if !self.queue.push(frame) {
+            self.count_dropped();
+        }
+    }
+
+    pub(super) fn count_dropped(&self) {
+        self.track.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the link's tasks to end: after all that waits is written, or at once.
+    pub(super) fn signal(&self, signal: Signal) {
+        self.queue.close();
+        self.signal.send_replace(signal);
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.track.generation.load(Ordering::Acquire) == self.generation
+    }
+
+    /// Writes what waits, until the queue is closed and empty: then it closes its half.
+    pub(super) async fn write(
+        &self,
+        mut io: impl AsyncWrite + Unpin,
+        keepalive: Duration,
+    ) -> io::Result<()> {
+        let idle = frame::frame(kind::KEEPALIVE, &[]);
+        let mut gathered = BytesMut::new();
+        loop {
+            match timeout(keepalive, self.queue.take()).await {
+                Ok(Some(frames)) => self.write_all(&mut io, &mut gathered, &frames).await?,
+                Ok(None) => return io.shutdown().await,
+                Err(_) => {
+                    io.write_all(&idle).await?;
+                    io.flush().await?;
+                }
+            }
+        }
+    }
+
+    async fn write_all(
+        &self,
+        io: &mut (impl AsyncWrite + Unpin),
+        gathered: &mut BytesMut,
+        frames: &[Bytes],
+    ) -> io::Result<()> {
+        for frame in frames {
+            if gathered.len() + frame.len() > GATHER_BYTES {
+                io.write_all(gathered).await?;
+                gathered.clear();
+            }
+            if frame.len() > GATHER_BYTES {
+                io.write_all(frame).await?;
+            } else {
+                gathered.extend_from_slice(frame);
+            }
+        }
+        io.write_all(gathered).await?;
+        gathered.clear();
+        io.flush().await?;
+        self.queue.settle(frames.iter().map(Bytes::len).sum());
+        let is_message = |frame: &&Bytes| codec::is_message(frame[HEADER_BYTES - 1]);
+        let messages = frames.iter().filter(is_message);
+        let (count, bytes) = messages.fold((0, 0), |(count, bytes), frame| {
+            (count + 1, bytes + frame.len() as u64)
+        });
+        self.track.sent.fetch_add(count, Ordering::Relaxed);
+        self.track.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads and delivers messages, until something ends the link.
+    pub(super) async fn read<R: AsyncRead + Unpin>(
+        &self,
+        mut reader: FrameReader<R>,
+        bounds: &Bounds,
+        handler: &dyn Handler,
+        introduced: impl Fn(Vec<Introduction>),
+    ) -> End {
+        let mut signal = self.signal.subscribe();
+        let end = loop {
+            match *signal.borrow_and_update() {
+                Signal::Run => {}
+                Signal::Drain => break End::Closing,
+                Signal::Stop => break End::Replaced,
+            }
+            let step = self.read_frames(&mut reader, bounds, handler, &introduced);
+            let step = tokio::select! {
+                biased;
+                step = step => step,
+                _ = signal.changed() => continue,
+            };
+            if let Err(end) = step {
+                break end;
+            }
+        };
+        if matches!(end, End::Closing) {
+            // What stays unread when a connection is closed resets it, and with it what was sent.
+            loop {
+                reader.discard();
+                if reader.read_some().await.is_err() {
+                    break;
+                }
+            }
+        }
+        end
+    }
+
+    /// Reads once, and delivers what is whole.
+    async fn read_frames<R: AsyncRead + Unpin>(
+        &self,
+        reader: &mut FrameReader<R>,
+        bounds: &Bounds,
+        handler: &dyn Handler,
+        introduced: &impl Fn(Vec<Introduction>),
+    ) -> Result<(), End> {
+        while let Some(frame) = reader.next().map_err(End::Broken)? {
+            let bytes = frame.bytes();
+            match frame.kind {
+                kind::KEEPALIVE => {}
+                kind::PEERS => introduced(introduce::decode(frame.body, bounds.max_peers)?),
+                kind if codec::is_message(kind) => {
+                    let message =
+                        codec::decode(frame, self.version, bounds.pool_size, &bounds.limits)?;
+                    self.deliver(message, bytes, handler).await?;
+                }
+                kind => return Err(End::Kind(kind)),
+            }
+        }
+        match timeout(bounds.silence, reader.read_some()).await {
+            Ok(read) => read.map_err(End::Broken),
+            Err(_) => Err(End::Silent(bounds.silence)),
+        }
+    }
+
+    async fn deliver(
+        &self,
+        message: Message,
+        bytes: usize,
+        handler: &dyn Handler,
+    ) -> Result<(), End> {
+        let _delivery = self.track.delivery.lock().await;
+        if !self.is_current() {
+            return Err(End::Replaced);
+        }
+        let track = &self.track;
+        track.received.fetch_add(1, Ordering::Relaxed);
+        let received = &track.received_bytes;
+        received.fetch_add(bytes as u64, Ordering::Relaxed);
+        handler.received(&self.name, message, bytes).await;
+        Ok(())
+    }
+}
