@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod cluster;
 pub(crate) mod value;
 
 use std::ffi::OsStr;
@@ -12,6 +13,7 @@ use presence_server::node::Config;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use self::cluster::Cluster;
 use self::value::{Bytes, SomeTime, Time, count, port, yes_or_no};
 
 #[derive(Debug, Parser)]
@@ -44,6 +46,8 @@ pub(crate) struct Cli {
     pub(crate) log: String,
     #[command(flatten)]
     pub(crate) sign_in: SignIn,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -161,6 +165,7 @@ impl Cli {
     /// The settings of the node.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::default();
+        self.cluster.configure(&mut config);
         let Limits {
             max_connections,
             max_frame: Bytes(max_frame),

@@ -28,9 +28,9 @@ use futures_util::future::BoxFuture;
 use presence_core::tracker::To;
 use presence_core::wire::{Payload, cluster};
 
-pub(crate) use self::receiver::Receiver;
 pub use self::config::{ConfigError, Identity, MeshConfig, Secret};
 pub use self::mesh::{Mesh, StartError};
+pub(crate) use self::receiver::Receiver;
 
 /// What one node tells another.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use presence_core::token::KeyError;
 use presence_server::app::{self, Tokens};
+use presence_server::cluster::{self, Mesh};
 use presence_server::env::{Environment, Listener, System};
+use presence_server::journal::Files;
 use presence_server::node::Node;
 use presence_server::serve;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::cluster::ClusterError;
 use crate::cli::value::SomeTime;
 use crate::cli::{App, Cli, SignIn};
 
@@ -42,6 +45,12 @@ enum StartError {
     Secret(KeyError),
     #[error(transparent)]
     Node(#[from] presence_server::node::StartError),
+    #[error("journals cannot be written to {}: {error}", .path.display())]
+    Journal { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Secrets(#[from] ClusterError),
+    #[error(transparent)]
+    Mesh(#[from] cluster::StartError),
     #[error("--auth is for --app guide: the conformance application has its own users")]
     AuthOfConformance,
 }
@@ -96,7 +105,15 @@ async fn run(cli: &Cli) -> Result<(), StartError> {
     let signals = Signals::listen().map_err(StartError::Signals)?;
     tokio::spawn(signals.stop(system.clone()));
     let (listener, address) = listen(&system, &cli.host, cli.port).await?;
-    let node = Node::start(Arc::new(system.clone()), cli.config())?;
+    let mut config = cli.config();
+    if let Some(directory) = &cli.cluster.journal {
+        let path = directory.clone();
+        let journals = Files::new(directory);
+        let journals = journals.map_err(|error| StartError::Journal { path, error })?;
+        config.journals = Some(Arc::new(journals));
+    }
+    let mesh = cli.cluster.mesh()?;
+    let node = Node::start(Arc::new(system.clone()), config)?;
     let router = match cli.app {
         App::Guide if cli.sign_in.auth => {
             app::guide_with_sign_in(&node, tokens(&cli.sign_in, &system)?)
@@ -112,6 +129,10 @@ async fn run(cli: &Cli) -> Result<(), StartError> {
         App::Guide => "/?name=Alice",
         App::Conformance => "",
     };
+    // Last, since others send their clients here once they know this node.
+    if let Some(mesh) = mesh {
+        Mesh::start_for(&node, mesh).await?;
+    }
     // Whoever has closed our output does not want to know.
     let _ = writeln!(io::stdout(), "listening on http://{address}{query}");
     serve::serve(&node, listener, router).await;

@@ -69,6 +69,33 @@ impl fmt::Display for SomeTime {
     }
 }
 
+/// A time as the reference has it in its settings: a bare number is milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Period(pub(crate) Duration);
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_bare = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
+        let text = if is_bare {
+            format!("{text}ms")
+        } else {
+            text.to_owned()
+        };
+        match text.parse() {
+            Ok(SomeTime(time)) => Ok(Self(time)),
+            Err(error) => Err(error.replace("seconds", "milliseconds")),
+        }
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Time(self.0).fmt(f)
+    }
+}
+
 /// A number of bytes: `512`, `64KiB`, `8MiB`, `1GiB`; at least one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Bytes(pub(crate) usize);

@@ -49,6 +49,7 @@ use super::said::Said;
 use super::tasks::{Owned, Tasks};
 use super::{Handler, Message, Peer, Transport, accept, codec, dial};
 use crate::env::{Environment, Listener};
+use crate::node::Node;
 
 /// The embedded transport of a node. It ends with its last `Arc`.
 #[derive(Debug)]
@@ -112,6 +113,27 @@ impl Mesh {
             address,
             closing: tokio::sync::Mutex::new(()),
         }))
+    }
+
+    /// Makes a node one of a cluster; it speaks as often as the node's trackers do.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_for(node: &Node, config: MeshConfig) -> Result<Arc<Self>, StartError> {
+        let identity = Identity {
+            name: Arc::clone(&node.config().name),
+            incarnation: node.incarnation(),
+            pool_size: u32::try_from(node.config().pool_size).unwrap_or(u32::MAX),
+        };
+        let config = MeshConfig {
+            broadcast_period: node.config().tracker.broadcast_period,
+            ..config
+        };
+        let env = Arc::clone(node.env());
+        let mesh = Self::start(env, identity, config, node.handler()).await?;
+        node.attach(Arc::clone(&mesh) as Arc<dyn Transport>);
+        Ok(mesh)
     }
 
     /// Where it listens.

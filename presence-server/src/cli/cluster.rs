@@ -1,0 +1,154 @@
+//! The flags that make a node one of a cluster.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use presence_core::tracker;
+use presence_server::cluster::{MeshConfig, Secret};
+use presence_server::node::Config;
+
+use super::value::{Bytes, Period, count, yes_or_no};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct Cluster {
+    /// The name of this node, which no other node of the cluster has
+    #[arg(long, env = "PRESENCE_NODE", value_name = "NAME")]
+    node: Option<String>,
+    /// Where other nodes are awaited: makes this node one of a cluster
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_BIND",
+        value_name = "HOST:PORT",
+        requires_all = ["node", "secret"]
+    )]
+    cluster_bind: Option<String>,
+    /// Where other nodes reach this one, if not where it awaits them
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_ADVERTISE",
+        value_name = "HOST:PORT",
+        requires = "cluster_bind"
+    )]
+    cluster_advertise: Option<String>,
+    /// Nodes to begin with; a name may stand for many, and is resolved again and again
+    #[arg(
+        long,
+        env = "PRESENCE_JOIN",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        requires = "cluster_bind"
+    )]
+    join: Vec<String>,
+    /// What all nodes of the cluster know and nobody else does, at least 16 bytes
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_SECRET",
+        value_name = "SECRET",
+        group = "secret",
+        conflicts_with = "cluster_secret_file"
+    )]
+    cluster_secret: Option<String>,
+    /// A file that holds that secret; space around it is not part of it
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_SECRET_FILE",
+        value_name = "FILE",
+        group = "secret"
+    )]
+    cluster_secret_file: Option<PathBuf>,
+    /// The name of the cluster; nodes of another are refused
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_NAME",
+        value_name = "NAME",
+        default_value = "presence"
+    )]
+    cluster_name: String,
+    /// How much may wait for one node; what comes on top is dropped and healed later
+    #[arg(long, env = "PRESENCE_MAX_CLUSTER_QUEUE", value_name = "SIZE", default_value_t = Bytes(64 << 20))]
+    max_cluster_queue: Bytes,
+    /// How often a node that has something to say tells the others
+    #[arg(long, env = "PRESENCE_BROADCAST_PERIOD", value_name = "MS", default_value_t = Period(tracker::Config::default().broadcast_period))]
+    broadcast_period: Period,
+    /// After how many periods without a word an idle node speaks nevertheless
+    #[arg(long, env = "PRESENCE_MAX_SILENT_PERIODS", value_name = "COUNT", default_value_t = tracker::Config::default().max_silent_periods as usize, value_parser = count(u32::MAX as usize))]
+    max_silent_periods: usize,
+    /// After how much silence a node counts as down; without this 2 × silent periods × period
+    #[arg(long, env = "PRESENCE_DOWN_PERIOD", value_name = "MS")]
+    down_period: Option<Period>,
+    /// After how much silence a node is forgotten
+    #[arg(long, env = "PRESENCE_PERMDOWN_PERIOD", value_name = "MS", default_value_t = Period(tracker::Config::default().permdown_period))]
+    permdown_period: Period,
+    /// Shards that share the topics: as many on every node
+    #[arg(long, env = "PRESENCE_POOL_SIZE", value_name = "COUNT", default_value_t = Config::default().pool_size, value_parser = count(1 << 16))]
+    pool_size: usize,
+    /// Say goodbye when this node stops, so that its presences leave at once
+    #[arg(long, env = "PRESENCE_PERMDOWN_ON_SHUTDOWN", value_parser = yes_or_no)]
+    permdown_on_shutdown: bool,
+    /// When this node stops, let each of its presences go as soon as its key is tracked elsewhere
+    #[arg(long, env = "PRESENCE_HANDOVER", value_parser = yes_or_no, conflicts_with = "permdown_on_shutdown")]
+    handover: bool,
+    /// Where to write down what happens to this node's shards, for sim replay
+    #[arg(long, env = "PRESENCE_JOURNAL", value_name = "DIR")]
+    pub(crate) journal: Option<PathBuf>,
+}
+
+/// Why the node can't be one of the cluster that its flags name.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    #[error("the cluster's secret cannot be read from {}: {error}", .path.display())]
+    File {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("{0} (--cluster-secret or --cluster-secret-file)")]
+    Secret(#[from] presence_server::cluster::ConfigError),
+}
+
+impl Cluster {
+    /// Sets what the flags say of the node.
+    pub(super) fn configure(&self, config: &mut Config) {
+        if let Some(name) = &self.node {
+            config.name = name.as_str().into();
+        }
+        config.pool_size = self.pool_size;
+        let silent_periods = u32::try_from(self.max_silent_periods).unwrap_or(u32::MAX);
+        let Period(period) = self.broadcast_period;
+        let mut tracker = tracker::Config::with_periods(period, silent_periods);
+        if let Some(Period(down_period)) = self.down_period {
+            tracker.down_period = down_period;
+        }
+        tracker.permdown_period = self.permdown_period.0;
+        tracker.permdown_on_shutdown = self.permdown_on_shutdown;
+        tracker.handover = self.handover;
+        config.tracker = tracker;
+    }
+
+    /// How the node is to find the others, if it is one of a cluster.
+    pub(crate) fn mesh(&self) -> Result<Option<MeshConfig>, ClusterError> {
+        let Some(bind) = &self.cluster_bind else {
+            return Ok(None);
+        };
+        let secret = match (&self.cluster_secret, &self.cluster_secret_file) {
+            (Some(secret), _) => secret.clone(),
+            (None, Some(path)) => {
+                let read = std::fs::read_to_string(path);
+                let path = path.clone();
+                let read = read.map_err(|error| ClusterError::File { path, error })?;
+                read.trim().to_owned()
+            }
+            (None, None) => String::new(),
+        };
+        let Period(broadcast_period) = self.broadcast_period;
+        Ok(Some(MeshConfig {
+            bind: bind.clone(),
+            advertise: self.cluster_advertise.clone(),
+            join: self.join.clone(),
+            cluster_name: self.cluster_name.as_str().into(),
+            broadcast_period,
+            queue_bytes: self.max_cluster_queue.0,
+            ..MeshConfig::new(Secret::new(secret)?)
+        }))
+    }
+}
