@@ -30,7 +30,9 @@
 //! - A heartbeat tells of its sender's presences only. That one of another replica's dots is gone may
 //!   be said in it but is not believed: it may have been updated, and would blink.
 //! - A replica that stops says so, and is then not taken for crashed. With `handover` one of its
-//!   presences leaves in the same diff in which its key is tracked elsewhere.
+//!   presences leaves in the same diff in which its key is tracked elsewhere. What takes its place is
+//!   told at once, not in the next period: the node that stops may be back before, and its earlier
+//!   presences leave then.
 //! - What was said goodbye to does not come back by a late message.
 //!
 //! # Transfers
@@ -66,6 +68,9 @@ pub use self::config::{Config, ConfigError};
 pub use self::peers::Status;
 pub use self::pool::shard_of;
 
+/// How many deltas a period may have while presences are handed over.
+const HASTE: u32 = 16;
+
 /// One replica of one shard.
 #[derive(Debug)]
 pub struct Tracker {
@@ -80,6 +85,10 @@ pub struct Tracker {
     last_diff: u64,
     now: Duration,
     next_heartbeat: Duration,
+    /// When a delta was last told.
+    last_delta: Duration,
+    /// Something was handed over, which is told sooner than in the next period: [`HASTE`].
+    hastens: bool,
     silent_periods: u32,
     /// Periods until the next look at what is missing.
     sample_in: u32,
@@ -264,6 +273,8 @@ impl Tracker {
             last_diff: 0,
             now,
             next_heartbeat: now + stagger,
+            last_delta: now,
+            hastens: false,
             silent_periods: config.max_silent_periods,
             sample_in: config.clock_sample_periods,
             noted: BTreeMap::new(),
@@ -295,7 +306,7 @@ impl Tracker {
         let entry = self.set.entry(handle);
         let phx_ref = PhxRef::of(&entry);
         self.changes.join(&entry);
-        self.hand_over(topic, key);
+        self.hastens |= self.hand_over(topic, key);
         Ok(phx_ref)
     }
 
@@ -441,7 +452,13 @@ impl Tracker {
     /// Time has passed. A call before [`poll_timeout`](Self::poll_timeout) does nothing.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.advance(now);
-        if self.stopping == Some(Stopping::Gone) || self.now < self.next_heartbeat {
+        if self.stopping == Some(Stopping::Gone) {
+            return;
+        }
+        if self.now < self.next_heartbeat {
+            if self.haste().is_some_and(|at| at <= self.now) {
+                self.tell_delta();
+            }
             return;
         }
         let late = self.now - self.next_heartbeat;
@@ -518,7 +535,8 @@ impl Tracker {
     /// When [`handle_timeout`](Self::handle_timeout) is next due; `None` once it has said goodbye.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        (self.stopping != Some(Stopping::Gone)).then_some(self.next_heartbeat)
+        let next = self.haste().unwrap_or(Duration::MAX);
+        (self.stopping != Some(Stopping::Gone)).then_some(next.min(self.next_heartbeat))
     }
 
     // What can be read.
@@ -706,7 +724,15 @@ impl Tracker {
         }
     }
 
+    /// When a delta is told that does not wait for the next period.
+    fn haste(&self) -> Option<Duration> {
+        let period = self.config.broadcast_period;
+        (self.hastens && self.stopping.is_none()).then(|| self.last_delta + period / HASTE)
+    }
+
     fn tell_delta(&mut self) {
+        self.last_delta = self.now;
+        self.hastens = false;
         // Until the last piece is there nobody is to think that something is missing.
         let before = self.set.told_clocks();
         let mut chunks = self.set.take_delta().chunks(self.config.chunk_values);

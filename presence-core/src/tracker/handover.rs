@@ -60,25 +60,27 @@ impl Tracker {
     }
 
     /// Lets a presence that has just joined take the place of one of the same key on a stopping replica:
-    /// of the earliest, so that all who know the same do the same.
-    pub(super) fn hand_over(&mut self, topic: &str, key: Key<'_>) {
+    /// of the earliest, so that all who know the same do the same. Whether there was one.
+    pub(super) fn hand_over(&mut self, topic: &str, key: Key<'_>) -> bool {
         if !self.any_hands_over() {
-            return;
+            return false;
         }
         let entries = self.set.list_key(topic, key);
         let stopping = entries.filter(|entry| self.hands_over(entry.replica));
         let Some((dot, pid)) = stopping.map(|entry| (entry.dot(), entry.pid)).min() else {
-            return;
+            return false;
         };
         let left = if dot.replica == *self.replica() {
             self.set.leave(topic, pid, key)
         } else {
             self.set.expel(&dot)
         };
-        if let Some(left) = left {
-            self.stats.handed_over += 1;
-            self.changes.leave(left);
-        }
+        let Some(left) = left else {
+            return false;
+        };
+        self.stats.handed_over += 1;
+        self.changes.leave(left);
+        true
     }
 }
 

@@ -238,7 +238,7 @@ impl Tracker {
         };
         if !is_merged {
             peer.asked = None;
-            peer.ask_after = now + timeout.saturating_mul(2 << peer.unmerged.min(DOUBLINGS));
+            peer.ask_after = now + timeout.saturating_mul(1 << peer.unmerged.min(DOUBLINGS));
             peer.unmerged += 1;
             return;
         }

@@ -176,3 +176,37 @@ fn a_node_that_stops_takes_over_nothing() {
         assert_eq!(world.refs(name, "t", "bob").len(), 2, "at {name}");
     }
 }
+
+/// Guards against: a node that is back before it is told who went on from it elsewhere, so that they
+/// blink.
+#[test]
+fn what_takes_over_is_told_at_once_but_not_too_often() {
+    let mut world = World::with(handovers(), &["a", "b", "c"]);
+    world.track_many("a", "t", "user", 40);
+    world.run(seconds(2.0));
+    world.stop("a");
+    let mark = world.diffs_since("c", 0).len();
+    let deltas = world.stats("b").deltas;
+    for n in 0..40 {
+        world.track("b", "t", &format!("user{n}"));
+        world.run(seconds(0.02));
+    }
+    world.run(seconds(0.07));
+    assert_eq!(world.list("c", "t").len(), 40);
+    let told = world.stats("b").deltas - deltas;
+    assert!((10..=16).contains(&told), "{told}");
+    for diff in world.diffs_since("c", mark) {
+        assert_eq!(diff.joins.len(), diff.leaves.len());
+    }
+    // What takes nobody's place waits for the period.
+    let mut waited = 0;
+    world.track("b", "t", "new");
+    while world.list("c", "t").len() == 40 {
+        world.run(seconds(0.01));
+        waited += 1;
+        assert!(waited < 110, "nobody is told");
+    }
+    world.track("b", "t", "newer");
+    world.run(seconds(0.9));
+    assert_eq!(world.list("c", "t").len(), 41);
+}

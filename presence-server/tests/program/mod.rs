@@ -165,6 +165,15 @@ impl Site {
         }
     }
 
+    /// Opens a WebSocket; `None` where there is no server, or it ends.
+    pub(crate) async fn try_connect(&self, query: &str) -> Option<Client> {
+        let url = format!("ws://{}/socket/websocket?vsn=2.0.0&{query}", self.address);
+        let stream = TcpStream::connect(self.address).await.ok()?;
+        let opened = tokio_tungstenite::client_async(url, stream);
+        let (socket, _) = patient(opened).await.ok()?;
+        Some(Client(socket))
+    }
+
     pub(crate) async fn tcp(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
@@ -227,6 +236,22 @@ impl Client {
 
     pub(crate) async fn send(&mut self, frame: &Value) {
         self.0.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    /// `None` where the socket is closed.
+    pub(crate) async fn try_send(&mut self, frame: &Value) -> Option<()> {
+        self.0.send(Message::text(frame.to_string())).await.ok()
+    }
+
+    /// The next message; `None` once the socket is closed.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            match self.0.next().await? {
+                Ok(Message::Text(text)) => return serde_json::from_str(&text).ok(),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
     }
 
     /// The payload of the next message of this event; others before it are passed over.
