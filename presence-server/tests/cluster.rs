@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use presence_core::client::{ChannelPresence, Event};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -75,8 +76,7 @@ impl Cluster {
 /// A client that has joined a room and keeps its list as phoenix.js does.
 struct Member {
     client: Client,
-    /// The number of metas of each key.
-    list: BTreeMap<String, usize>,
+    presence: ChannelPresence,
     /// How often each key left.
     left: BTreeMap<String, usize>,
 }
@@ -91,45 +91,38 @@ impl Member {
         let mut client = site.try_connect("").await?;
         let join = json!(["1", "1", "room:lobby", "phx_join", { "name": name }]);
         client.try_send(&join).await?;
+        let mut presence = ChannelPresence::new(presence_core::client::Config::default());
+        presence.rejoined("1");
         let mut member = Self {
             client,
-            list: BTreeMap::new(),
+            presence,
             left: BTreeMap::new(),
         };
-        while member.list.get(name).is_none() {
+        while member.presence.is_pending() {
             member.hear().await?;
         }
         Some(member)
     }
 
+    /// The number of metas of each key.
+    fn list(&self) -> BTreeMap<&str, usize> {
+        let presences = self.presence.state().iter();
+        presences
+            .map(|(key, presence)| (key, presence.metas().len()))
+            .collect()
+    }
+
     /// Takes in the next message; `None` once the socket is closed.
     async fn hear(&mut self) -> Option<()> {
         let frame = self.client.next().await?;
-        let metas = |presence: &Value| presence["metas"].as_array().map_or(0, Vec::len);
-        let presences = |of: &Value| of.as_object().cloned().unwrap_or_default();
-        let payload = &frame[4];
-        match frame[3].as_str() {
-            Some("presence_state") => {
-                let state = presences(payload);
-                self.list = state
-                    .iter()
-                    .map(|(key, it)| (key.clone(), metas(it)))
-                    .collect();
+        let (event, payload) = (frame[3].as_str()?, frame[4].to_string());
+        self.presence.handle_message(event, &payload).unwrap();
+        while let Some(event) = self.presence.poll_event() {
+            if let Event::Leave { key, current, .. } = event
+                && current.metas().is_empty()
+            {
+                *self.left.entry(key.to_string()).or_default() += 1;
             }
-            Some("presence_diff") => {
-                for (key, presence) in presences(&payload["joins"]) {
-                    *self.list.entry(key).or_default() += metas(&presence);
-                }
-                for (key, presence) in presences(&payload["leaves"]) {
-                    let count = self.list.entry(key.clone()).or_default();
-                    *count = count.saturating_sub(metas(&presence));
-                    if *count == 0 {
-                        self.list.remove(&key);
-                        *self.left.entry(key).or_default() += 1;
-                    }
-                }
-            }
-            _ => {}
         }
         Some(())
     }
@@ -137,10 +130,11 @@ impl Member {
     /// Waits until its list is this; how long it took.
     async fn sees(&mut self, list: &[(&str, usize)]) -> Duration {
         let start = Instant::now();
-        let wanted: BTreeMap<_, _> = list.iter().map(|&(key, n)| (key.to_owned(), n)).collect();
-        while self.list != wanted {
+        let wanted: BTreeMap<_, _> = list.iter().copied().collect();
+        while self.list() != wanted {
             let heard = timeout(Duration::from_secs(20), self.hear()).await;
-            let heard = heard.unwrap_or_else(|_| panic!("it sees {:?}, not {wanted:?}", self.list));
+            let heard =
+                heard.unwrap_or_else(|_| panic!("it sees {:?}, not {wanted:?}", self.list()));
             heard.expect("its socket is closed");
         }
         start.elapsed()
@@ -203,7 +197,7 @@ async fn a_node_that_is_killed_takes_its_presences_along_and_comes_back_without_
         member.sees(&[("Alice", 1), ("Bob", 1), ("Carol", 1)]).await;
         member.left.clear();
         member.hear_for(periods(12)).await;
-        assert_eq!(member.list.len(), 3);
+        assert_eq!(member.list().len(), 3);
         assert_eq!(member.left, BTreeMap::new());
     }
 }
@@ -228,7 +222,7 @@ async fn a_node_that_is_paused_is_down_until_it_goes_on_and_accuses_nobody() {
     }
     carol.hear_for(periods(12)).await;
     assert_eq!(carol.left, BTreeMap::new());
-    assert_eq!(carol.list.len(), 3);
+    assert_eq!(carol.list().len(), 3);
 }
 
 #[tokio::test]
@@ -287,7 +281,11 @@ impl Seen {
     fn look(&self, own: &str, member: &Member) {
         let blinks = member.left.keys().filter(|key| *key != own).count();
         self.blinks.fetch_max(blinks, Ordering::Relaxed);
-        let doubles = member.list.values().filter(|&&count| count > 1).count();
+        let doubles = member
+            .list()
+            .into_values()
+            .filter(|&count| count > 1)
+            .count();
         self.doubles.fetch_max(doubles, Ordering::Relaxed);
     }
 }
