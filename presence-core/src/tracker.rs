@@ -539,6 +539,12 @@ impl Tracker {
         (self.stopping != Some(Stopping::Gone)).then_some(next.min(self.next_heartbeat))
     }
 
+    /// When the present period ends: a timeout that is handled later is late by the difference, which
+    /// is no silence of others.
+    pub fn period_ends(&self) -> Duration {
+        self.next_heartbeat
+    }
+
     // What can be read.
 
     /// The set, to list from. It shows what was changed and not yet drained as well.

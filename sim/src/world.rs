@@ -467,12 +467,9 @@ impl<'a> World<'a> {
         let local = life.local(now);
         let of_shard = &mut life.shards[shard];
         of_shard.timer = None;
-        let due = of_shard.tracker.poll_timeout();
-        let late = due.map_or(Duration::ZERO, |due| local.saturating_sub(due));
-        if due.is_some_and(|due| due <= local) {
-            for of in 0..count {
-                of_shard.heard[of].forgive(late, local);
-            }
+        let late = local.saturating_sub(of_shard.tracker.period_ends());
+        for of in 0..count {
+            of_shard.heard[of].forgive(late, local);
         }
         if self.saboteur.is(Sabotage::NeverDown) {
             self.forge_words(node, shard, local);
