@@ -176,6 +176,7 @@ impl Transport for Mesh {
                 .is_err()
             {
                 debug!("some nodes have not read all that was sent");
+                running.shutdown().await;
             }
         })
     }

@@ -356,7 +356,7 @@ mod tests {
         world.want("b:1", Some("b"));
         world.fail("a:1", false, 0.0);
         let closed = End::Broken(FrameError::Closed);
-        let mut broken = |world: &mut World, end, lived| {
+        let broken = |world: &mut World, end, lived| {
             let jitter = Jitter(0.5);
             world.places.broken(&a, &end, lived, jitter, world.now);
             world.pause("a:1")

@@ -1,0 +1,14 @@
+//! Nodes of a cluster on the mesh: they find each other, refuse whom they must, and live with what
+//! breaks. All of it over TCP on this machine.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod faults;
+mod log;
+mod meeting;
+mod messages;
+mod node;
+mod proxy;
+mod rates;
+mod refusals;
+mod stopping;
