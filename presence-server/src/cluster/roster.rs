@@ -482,16 +482,16 @@ mod tests {
 
     #[test]
     fn two_refused_dials_in_a_row_tell_that_a_process_is_gone() {
+        use Sign::{Other, Refused, TimedOut};
         let find = |signs: &[Sign]| {
             let mut a = roster("a");
             let link = dial(&mut a, &met("b", 1, 1)).unwrap();
             a.ended(&link, &broken());
             let b: Arc<str> = "b".into();
-            assert_eq!(a.dialled(&b, "elsewhere:1", Sign::Refused), None);
+            assert_eq!(a.dialled(&b, "elsewhere:1", Refused), None);
             let found = |&sign| a.dialled(&b, "b:1", sign).is_some();
             signs.iter().map(found).collect::<Vec<_>>()
         };
-        use Sign::{Other, Refused, TimedOut};
         assert_eq!(find(&[Refused, Refused, Refused]), [false, true, false]);
         assert_eq!(
             find(&[Refused, Other, Refused, Refused]),

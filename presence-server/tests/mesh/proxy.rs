@@ -69,7 +69,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(dialer: TcpStream, mut state: watch::Receiver<State>) {
+async fn pass(dialer: TcpStream, state: watch::Receiver<State>) {
     let is_open = |state: &State| state.to.is_some() && !state.hangs;
     let to = match state.clone().wait_for(is_open).await {
         Ok(state) => state.to.unwrap(),
