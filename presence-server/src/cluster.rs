@@ -13,6 +13,7 @@ mod introduce;
 mod link;
 mod meet;
 pub mod mesh;
+mod pauses;
 mod places;
 mod queue;
 mod receiver;
@@ -97,7 +98,8 @@ pub trait Handler: Send + Sync + fmt::Debug {
     /// The process of a node is gone: its connection broke, and nobody listens where it did.
     fn gone(&self, peer: &Arc<str>);
 
-    /// A message of a node, which took `bytes` on its way. Returns once there is room for the next.
+    /// A message of a node, which took `bytes` on its way. Returns once there is room for the next. It
+    /// may be dropped before, where the connection is closed by this node or replaced.
     fn received<'a>(
         &'a self,
         peer: &'a Arc<str>,

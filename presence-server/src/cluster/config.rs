@@ -80,8 +80,9 @@ pub struct MeshConfig {
     /// After how long without a frame one is sent: one broadcast period.
     pub keepalive: Option<Duration>,
     /// After how long without a byte of the peer a connection counts as broken: 4 broadcast periods, so
-    /// that three keepalives may be late and the tracker, which waits 20 periods by default, still
-    /// hears of it first; but 1 s at least, since a busy machine may well pause for some 100 ms.
+    /// that three keepalives of a peer with the same period may be late, and it is known long before
+    /// the tracker counts the node as down, after 20 periods by default; but 1 s at least, since a busy
+    /// machine may well pause for some 100 ms.
     pub silence: Option<Duration>,
     /// How long a connection may take to be made: 2 broadcast periods, but 1 s at least.
     pub connect_timeout: Option<Duration>,

@@ -49,9 +49,8 @@ pub(super) async fn follow(shared: Arc<Shared>, entry: String) {
 /// Waits while the nodes at all of these addresses are connected, but not for ever. Returns whether it
 /// has waited.
 async fn wait(shared: &Shared, addresses: &[String]) -> bool {
-    let is_reached = || addresses.iter().all(|address| shared.is_reached(address));
     let mut periods = 0;
-    while periods < RESTING_PERIODS && is_reached() {
+    while periods < RESTING_PERIODS && shared.are_reached(addresses) {
         tokio::time::sleep(shared.config.resolve_period).await;
         periods += 1;
     }
@@ -61,7 +60,7 @@ async fn wait(shared: &Shared, addresses: &[String]) -> bool {
 /// Dials a place whenever its node is not connected, until the place is forgotten.
 pub(super) async fn keep(shared: Arc<Shared>, address: String, changed: Arc<Notify>) {
     loop {
-        match shared.next(&address) {
+        match shared.next(&address, &changed) {
             Next::Forget => return,
             Next::Rest => changed.notified().await,
             Next::Dial(due) if due > Instant::now() => tokio::select! {

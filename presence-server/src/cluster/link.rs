@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::codec::{self, DecodeError};
 use super::frame::{self, FrameError, FrameReader, HEADER_BYTES, kind};
-use super::handshake::LinkId;
+use super::handshake::{LinkId, Met};
 use super::introduce::{self, Introduction, NoIntroduction};
 use super::queue::Queue;
 use super::{Handler, Message};
@@ -116,22 +116,18 @@ impl End {
 }
 
 impl Link {
-    #[expect(clippy::too_many_arguments, reason = "they are its fields")]
     pub(super) fn new(
-        name: Arc<str>,
-        incarnation: u64,
-        version: Version,
-        id: LinkId,
+        met: &Met,
         is_ours: bool,
         generation: u64,
         track: Arc<Track>,
         queue_bytes: usize,
     ) -> Self {
         Self {
-            name,
-            incarnation,
-            version,
-            id,
+            name: Arc::clone(&met.name),
+            incarnation: met.incarnation,
+            version: met.version,
+            id: met.id,
             is_ours,
             generation,
             track,
@@ -292,5 +288,206 @@ impl Link {
         received.fetch_add(bytes as u64, Ordering::Relaxed);
         handler.received(&self.name, message, bytes).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use futures_util::future::BoxFuture;
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Takes a while for each message.
+    #[derive(Debug, Default)]
+    struct Slow {
+        takes: Duration,
+        heard: std::sync::Mutex<Vec<String>>,
+    }
+
+    impl Slow {
+        fn heard(&self) -> Vec<String> {
+            let heard = self.heard.lock();
+            heard.unwrap_or_else(PoisonError::into_inner).clone()
+        }
+    }
+
+    impl Handler for Slow {
+        fn connected(&self, _: &Arc<str>) {}
+
+        fn gone(&self, _: &Arc<str>) {}
+
+        fn received<'a>(
+            &'a self,
+            _: &'a Arc<str>,
+            message: Message,
+            _: usize,
+        ) -> BoxFuture<'a, ()> {
+            let Message::Disconnect { socket_id } = message else {
+                panic!("{message:?}");
+            };
+            Box::pin(async move {
+                self.heard.lock().unwrap().push(socket_id.to_string());
+                sleep(self.takes).await;
+            })
+        }
+    }
+
+    fn bounds() -> Bounds {
+        Bounds {
+            keepalive: SECOND,
+            silence: 4 * SECOND,
+            max_peers: 9,
+            pool_size: 1,
+            limits: Limits::default(),
+        }
+    }
+
+    fn link() -> Link {
+        let met = Met {
+            name: "peer".into(),
+            incarnation: 1,
+            advertised: "peer:1".into(),
+            version: Version::V2,
+            id: [0; 16],
+        };
+        Link::new(&met, true, 0, Arc::default(), 1000)
+    }
+
+    fn said(text: &str) -> Bytes {
+        let socket_id = text.into();
+        codec::encode(&Message::Disconnect { socket_id }, Version::V2).unwrap()
+    }
+
+    async fn read(link: &Link, io: DuplexStream, handler: &Slow) -> End {
+        let reader = FrameReader::new(io, 1000);
+        link.read(reader, &bounds(), handler, |_| {}).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_written_together_and_keepalives_where_nothing_does() {
+        let (io, mut peer) = duplex(1000);
+        let link = Arc::new(link());
+        for text in ["one", "two"] {
+            link.send(said(text));
+        }
+        let writing = Arc::clone(&link);
+        let writing = tokio::spawn(async move { writing.write(io, SECOND).await });
+        let mut bytes = [0; 1000];
+        let first = peer.read(&mut bytes).await.unwrap();
+        assert_eq!(bytes[..first], [said("one"), said("two")].concat());
+        let since = Instant::now();
+        let idle = peer.read(&mut bytes).await.unwrap();
+        assert_eq!(bytes[..idle], frame::frame(kind::KEEPALIVE, &[]));
+        assert!(since.elapsed() >= SECOND);
+        link.send(said("last"));
+        link.signal(Signal::Drain);
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, said("last"));
+        writing.await.unwrap().unwrap();
+        assert_eq!(link.track.sent.load(Ordering::Relaxed), 3);
+        let bytes: usize = ["one", "two", "last"]
+            .map(|text| said(text).len())
+            .iter()
+            .sum();
+        assert_eq!(link.track.sent_bytes.load(Ordering::Relaxed), bytes as u64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_link_but_not_that_of_its_own_handler() {
+        let (mut peer, io) = duplex(1000);
+        let handler = Slow {
+            takes: 100 * SECOND,
+            ..Slow::default()
+        };
+        let since = Instant::now();
+        peer.write_all(&[said("one"), said("two")].concat())
+            .await
+            .unwrap();
+        let end = read(&link(), io, &handler).await;
+        assert_eq!(end.to_string(), "nothing was heard for 4s");
+        assert!(end.is_break() && !end.is_garbage());
+        assert_eq!(handler.heard(), ["one", "two"]);
+        assert_eq!(since.elapsed().as_secs(), 204);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_is_no_silence() {
+        let (mut peer, io) = duplex(1000);
+        let handler = Slow::default();
+        let dribble = async move {
+            for byte in said("slow") {
+                peer.write_all(&[byte]).await.unwrap();
+                sleep(3 * SECOND).await;
+            }
+        };
+        let link = link();
+        let (end, ()) = tokio::join!(read(&link, io, &handler), dribble);
+        assert!(matches!(end, End::Broken(FrameError::Closed)), "{end}");
+        assert_eq!(handler.heard(), ["slow"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_place_ends_a_link_with_its_reason() {
+        for (bytes, reason) in [
+            (
+                frame::frame(kind::HELLO, &[]),
+                "a frame of kind 1, which has no place here",
+            ),
+            (frame::frame(99, &[]), "version 2 has no frame of kind 99"),
+            (
+                frame::frame(kind::PEERS, &[1]),
+                "introductions: byte 0: no name and address",
+            ),
+            (vec![0, 0, 4, 0], "a frame of 1028 bytes, more than 1000"),
+        ] {
+            let (mut peer, io) = duplex(1000);
+            let handler = Slow::default();
+            peer.write_all(&said("before")).await.unwrap();
+            peer.write_all(&bytes).await.unwrap();
+            let end = read(&link(), io, &handler).await;
+            assert_eq!(end.to_string(), reason);
+            assert!(end.is_garbage() && !end.is_break());
+            assert_eq!(handler.heard(), ["before"]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_of_a_replaced_link_is_delivered() {
+        let (mut peer, io) = duplex(1000);
+        let handler = Slow::default();
+        let link = link();
+        link.track.generation.store(1, Ordering::Release);
+        peer.write_all(&said("late")).await.unwrap();
+        let end = read(&link, io, &handler).await;
+        assert!(matches!(end, End::Replaced), "{end}");
+        assert!(handler.heard().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_closes_reads_and_drops_until_the_peer_closes() {
+        let (mut peer, io) = duplex(64);
+        let handler = Slow {
+            takes: 1000 * SECOND,
+            ..Slow::default()
+        };
+        let link = link();
+        let talk = async {
+            peer.write_all(&said("one")).await.unwrap();
+            sleep(SECOND).await;
+            link.signal(Signal::Drain);
+            // More than there is room for, had it not been read.
+            peer.write_all(&[7; 10_000]).await.unwrap();
+            drop(peer);
+        };
+        let (end, ()) = tokio::join!(read(&link, io, &handler), talk);
+        assert!(matches!(end, End::Closing), "{end}");
+        assert_eq!(handler.heard(), ["one"]);
     }
 }

@@ -149,3 +149,94 @@ impl Meeting {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::super::config::{Identity, MeshConfig, Secret};
+    use super::super::roster::Roster;
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    fn local(name: &str, secret: u8) -> Local {
+        let identity = Identity {
+            name: name.into(),
+            incarnation: 1,
+            pool_size: 4,
+        };
+        let config = MeshConfig::new(Secret::new([secret; 16]).unwrap());
+        Local::new(identity, &config, "h:1".into())
+    }
+
+    fn meeting(stream: DuplexStream) -> Meeting {
+        Meeting::new(Box::new(stream), LIMIT)
+    }
+
+    /// Answers as the node b.
+    async fn answer(meeting: &mut Meeting) -> Result<Arc<Link>, MeetError> {
+        let mut roster = Roster::new("b".into(), 9, 100);
+        let admit = |met: &_, lost| roster.admit(met, String::new(), lost);
+        meeting.answer(&local("b", 1), [2; 32], admit).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_nodes_meet_on_any_stream() {
+        let (dialer, acceptor) = duplex(7);
+        let (mut dialer, mut acceptor) = (meeting(dialer), meeting(acceptor));
+        let local = local("a", 1);
+        let welcomed = async {
+            let link = answer(&mut acceptor).await.unwrap();
+            acceptor.send(&handshake::welcome()).await.unwrap();
+            link
+        };
+        let dialed = dialer.dial(&local, [1; 32], |_| Ok(Some([9; 16])));
+        let (met, link) = tokio::join!(dialed, welcomed);
+        let met = met.unwrap();
+        assert_eq!((&*met.name, &*link.name), ("b", "a"));
+        assert_eq!(met.id, link.id);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_is_told() {
+        let (dialer, acceptor) = duplex(4096);
+        let (mut dialer, mut acceptor) = (meeting(dialer), meeting(acceptor));
+        let local = local("a", 2);
+        let dialed = async {
+            let met = dialer.dial(&local, [1; 32], |_| panic!("nothing is proved"));
+            let error = met.await.unwrap_err();
+            drop(dialer);
+            error
+        };
+        let (here, there) = tokio::join!(dialed, answer(&mut acceptor));
+        assert_eq!(
+            (here.kind(), there.unwrap_err().kind()),
+            ("secret", "secret")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_frame_has_its_time_and_is_told_so() {
+        let (mut dialer, acceptor) = duplex(4096);
+        dialer.write_all(&[0, 0, 0, 9, 1]).await.unwrap();
+        let since = Instant::now();
+        let error = answer(&mut meeting(acceptor)).await.unwrap_err();
+        assert_eq!(error.to_string(), "the handshake took longer than 3s");
+        assert_eq!(since.elapsed(), LIMIT + REFUSAL_TIMEOUT);
+        let mut told = Vec::new();
+        dialer.read_to_end(&mut told).await.unwrap();
+        assert!(told.ends_with(b"longer than 3s"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_is_too_long_is_not_awaited() {
+        let (mut dialer, acceptor) = duplex(4096);
+        dialer.write_all(&[0xFF; 100]).await.unwrap();
+        let since = Instant::now();
+        let error = answer(&mut meeting(acceptor)).await.unwrap_err();
+        assert_eq!(error.kind(), "no handshake");
+        assert!(since.elapsed() <= REFUSAL_TIMEOUT);
+    }
+}

@@ -28,6 +28,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use presence_core::tracker::To;
 use presence_core::wire::cluster::{Limits, Version};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
@@ -43,7 +46,8 @@ use super::handshake::{self, HandshakeError, LinkId, Local, Met, Nonce};
 use super::introduce::{self, Introduction};
 use super::link::{Bounds, End, Link, Signal};
 use super::meet::{MeetError, Meeting};
-use super::places::{Dialled, Jitter, Next, Places};
+use super::pauses::Jitter;
+use super::places::{Dialled, Next, Places};
 use super::roster::{Attempt, Roster, Sign};
 use super::said::Said;
 use super::tasks::{Owned, Tasks};
@@ -299,14 +303,16 @@ impl Shared {
         }
     }
 
-    pub(super) fn next(&self, address: &str) -> Next {
+    /// What to do about a place, for the one who was given `changed` for it.
+    pub(super) fn next(&self, address: &str, changed: &Arc<Notify>) -> Next {
         let State { roster, places } = &mut *self.state();
-        places.next(address, roster, Instant::now())
+        places.next(address, changed, roster, Instant::now())
     }
 
-    pub(super) fn is_reached(&self, address: &str) -> bool {
+    /// Whether the nodes at all of these addresses are connected.
+    pub(super) fn are_reached(&self, addresses: &[String]) -> bool {
         let state = self.state();
-        state.places.is_reached(address, &state.roster)
+        state.places.are_reached(addresses, &state.roster)
     }
 
     pub(super) fn attempt(&self) -> Attempt {
@@ -418,9 +424,8 @@ impl Shared {
             let gone = peer
                 .as_ref()
                 .and_then(|peer| roster.dialled(peer, address, sign));
-            let is_suspected = peer.is_some_and(|peer| roster.is_suspected(&peer, address));
             let (jitter, now) = (self.jitter(), Instant::now());
-            places.dialled(address, dialled, is_suspected, jitter, now);
+            places.dialled(address, dialled, roster, jitter, now);
             gone
         };
         if let Some(gone) = gone {
@@ -464,10 +469,14 @@ struct Running {
 
 impl Running {
     async fn run(mut self, meeting: Meeting) {
+        self.end = self.run_until_it_ends(meeting).await;
+    }
+
+    async fn run_until_it_ends(&self, meeting: Meeting) -> End {
         let Meeting {
             mut reader, writer, ..
         } = meeting;
-        let Self { shared, link, .. } = &self;
+        let Self { shared, link, .. } = self;
         {
             let _telling = shared.telling();
             if link.is_current() {
@@ -476,18 +485,27 @@ impl Running {
             }
         }
         shared.said.forget(&self.address);
-        let writing = Arc::clone(link);
         let keepalive = shared.bounds.keepalive;
+        let writing = Arc::clone(link);
         let writing = tokio::spawn(async move { writing.write(writer, keepalive).await });
         let mut writing = Owned(writing);
         reader.set_max(shared.config.max_frame_bytes);
         let introduced = |all: Vec<_>| shared.introduced(&all);
         let reading = link.read(reader, &shared.bounds, &*shared.handler, introduced);
-        let end = reading.await;
-        if matches!(end, End::Closing) {
+        let mut reading = pin!(reading);
+        let end = tokio::select! {
+            biased;
+            end = &mut reading => end,
+            error = failure(&mut writing.0) => {
+                // What has come is still taken: it may say why.
+                let rest = timeout(shared.bounds.silence, reading).await;
+                rest.unwrap_or(End::Broken(error.into()))
+            }
+        };
+        if matches!(end, End::Closing) && !writing.0.is_finished() {
             let _ = (&mut writing.0).await;
         }
-        self.end = end;
+        end
     }
 
     fn log(&self, what: &'static str) {
@@ -514,7 +532,8 @@ impl Drop for Running {
             if counts {
                 let now = Instant::now();
                 let jitter = shared.jitter();
-                places.broken(&link.name, end, now - self.since, jitter, now);
+                let lived = now - self.since;
+                places.broken(&link.name, end, lived, roster, jitter, now);
             }
             counts
         };
@@ -527,6 +546,15 @@ impl Drop for Running {
         } else {
             debug!(peer, address, reason = %end, "a replaced connection has ended");
         }
+    }
+}
+
+/// Why a link's writer has failed, once it has.
+async fn failure(writing: &mut JoinHandle<io::Result<()>>) -> io::Error {
+    match writing.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => error,
+        Err(error) => error.into(),
     }
 }
 

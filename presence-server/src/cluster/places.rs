@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::config::MeshConfig;
 use super::link::End;
+use super::pauses::{Jitter, Pauses};
 use super::roster::Roster;
 
 /// Where nodes may be reached.
@@ -23,8 +24,7 @@ pub(super) struct Places {
     /// Where this node has met itself.
     own: BTreeSet<String>,
     max: usize,
-    broadcast_period: Duration,
-    max_backoff: Duration,
+    pauses: Pauses,
     forget_after: Duration,
 }
 
@@ -60,28 +60,13 @@ pub(super) enum Dialled {
     Itself,
 }
 
-/// A number from 0 to 1, drawn at random: it sets dials apart that would fall together.
-#[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
-pub(super) struct Jitter(f64);
-
-impl Jitter {
-    pub(super) fn of(random: u64) -> Self {
-        Self((random >> 11) as f64 / (1_u64 << 53) as f64)
-    }
-
-    fn up_to(self, max: Duration) -> Duration {
-        max.mul_f64(self.0)
-    }
-}
-
 impl Places {
     pub(super) fn new(config: &MeshConfig) -> Self {
         Self {
             all: BTreeMap::new(),
             own: BTreeSet::new(),
             max: config.max_peers.saturating_mul(2),
-            broadcast_period: config.broadcast_period,
-            max_backoff: config.max_backoff,
+            pauses: Pauses::new(config),
             forget_after: config.forget_after,
         }
     }
@@ -92,7 +77,7 @@ impl Places {
         &mut self,
         address: &str,
         peer: Option<&Arc<str>>,
-        roster: &Roster,
+        roster: &mut Roster,
         now: Instant,
     ) -> Option<Arc<Notify>> {
         let forget_at = now + self.forget_after;
@@ -104,6 +89,9 @@ impl Places {
             return None;
         }
         if self.own.contains(address) || !self.make_room(roster) {
+            if let Some(peer) = peer {
+                self.forget_homeless(peer, roster);
+            }
             return None;
         }
         let changed = Arc::new(Notify::new());
@@ -118,11 +106,22 @@ impl Places {
         Some(changed)
     }
 
-    /// What to do about a place. One that is forgotten is gone afterwards.
-    pub(super) fn next(&mut self, address: &str, roster: &mut Roster, now: Instant) -> Next {
+    /// What to do about a place, for the one who was given `changed` for it. One that is forgotten is
+    /// gone afterwards.
+    pub(super) fn next(
+        &mut self,
+        address: &str,
+        changed: &Arc<Notify>,
+        roster: &mut Roster,
+        now: Instant,
+    ) -> Next {
         let Some(place) = self.all.get_mut(address) else {
             return Next::Forget;
         };
+        if !Arc::ptr_eq(&place.changed, changed) {
+            // It was forgotten, and is wanted anew: another dials it.
+            return Next::Forget;
+        }
         if place.is_reached(roster) {
             place.forget_at = now + self.forget_after;
             return Next::Rest;
@@ -130,12 +129,7 @@ impl Places {
         if now < place.forget_at {
             return Next::Dial(place.due);
         }
-        let place = self.all.remove(address).and_then(|place| place.peer);
-        if let Some(peer) = place
-            && !self.all.values().any(|it| it.peer.as_ref() == Some(&peer))
-        {
-            roster.forget(&peer);
-        }
+        self.remove(address, roster);
         Next::Forget
     }
 
@@ -151,13 +145,18 @@ impl Places {
         self.all.get(address)?.peer.clone()
     }
 
-    /// Whether there is a link with the node at a place, or it is this one.
-    pub(super) fn is_reached(&self, address: &str, roster: &Roster) -> bool {
-        self.own.contains(address)
-            || self
-                .all
-                .get(address)
-                .is_some_and(|place| place.is_reached(roster))
+    /// Whether there is a link with the node at each of these addresses, and one of them is not this
+    /// node itself.
+    pub(super) fn are_reached(&self, addresses: &[String], roster: &Roster) -> bool {
+        let mut others = addresses
+            .iter()
+            .filter(|address| !self.own.contains(*address))
+            .peekable();
+        let is_reached = |address: &String| {
+            let place = self.all.get(address);
+            place.is_some_and(|place| place.is_reached(roster))
+        };
+        others.peek().is_some() && others.all(is_reached)
     }
 
     /// A place was dialled.
@@ -165,29 +164,31 @@ impl Places {
         &mut self,
         address: &str,
         dialled: Dialled,
-        is_suspected: bool,
+        roster: &mut Roster,
         jitter: Jitter,
         now: Instant,
     ) {
-        let half = self.broadcast_period / 2;
         if dialled == Dialled::Itself {
-            self.all.remove(address);
+            self.remove(address, roster);
             if self.own.len() < self.max {
                 self.own.insert(address.to_owned());
             }
             return;
         }
-        let pause = |failures| self.pause(failures, jitter);
-        let pause = match (dialled, self.all.get(address)) {
-            (_, None) => return,
-            (Dialled::Failed, Some(place)) if !is_suspected => pause(place.failures),
-            _ => half - jitter.up_to(half / 4),
+        let Some(place) = self.all.get_mut(address) else {
+            return;
         };
-        if let Some(place) = self.all.get_mut(address) {
-            place.due = now + pause;
-            if dialled == Dialled::Failed {
-                place.failures = place.failures.saturating_add(1);
-            }
+        let peer = place.peer.as_deref();
+        let is_suspected = peer.is_some_and(|peer| roster.is_suspected(peer, address));
+        place.due = now
+            + match dialled {
+                Dialled::Failed if !is_suspected => {
+                    self.pauses.after_failures(place.failures, jitter)
+                }
+                _ => self.pauses.short(jitter),
+            };
+        if dialled == Dialled::Failed {
+            place.failures = place.failures.saturating_add(1);
         }
     }
 
@@ -197,71 +198,72 @@ impl Places {
         peer: &Arc<str>,
         end: &End,
         lived: Duration,
+        roster: &mut Roster,
         jitter: Jitter,
         now: Instant,
     ) {
-        let has_stood = lived >= self.broadcast_period && !end.is_garbage();
-        let at_once = jitter.up_to(self.broadcast_period / 8);
-        let pauses = |failures| self.pause(failures, jitter);
-        let due: Vec<_> = self
-            .of(peer)
-            .map(|(address, place)| {
-                let pause = if has_stood {
-                    at_once
-                } else {
-                    pauses(place.failures)
-                };
-                (address.clone(), now + pause)
-            })
-            .collect();
-        for (address, due) in due {
-            if let Some(place) = self.all.get_mut(&address) {
-                place.due = due;
-                place.forget_at = now + self.forget_after;
-                place.failures = if has_stood {
-                    0
-                } else {
-                    place.failures.saturating_add(1)
-                };
-                place.changed.notify_one();
+        let forget_at = now + self.forget_after;
+        for place in self.all.values_mut() {
+            if place.peer.as_ref() != Some(peer) {
+                continue;
             }
+            let pause = if end.is_garbage() {
+                let failures = place.failures;
+                place.failures = failures.saturating_add(1);
+                self.pauses.after_failures(failures, jitter)
+            } else {
+                place.failures = 0;
+                self.pauses.after_break(lived, jitter)
+            };
+            place.due = now + pause;
+            place.forget_at = forget_at;
+            place.changed.notify_one();
         }
+        self.forget_homeless(peer, roster);
     }
 
     /// A dial that had begun a link with a node has failed: its other places may be dialled.
     pub(super) fn abandoned(&self, peer: &Arc<str>) {
-        for (_, place) in self.of(peer) {
+        for place in self.of(peer) {
             place.changed.notify_one();
         }
     }
 
-    fn of<'a>(&'a self, peer: &'a Arc<str>) -> impl Iterator<Item = (&'a String, &'a Place)> {
-        let all = self.all.iter();
-        all.filter(move |(_, place)| place.peer.as_ref() == Some(peer))
-    }
-
-    /// The pause after so many failures: half a broadcast period, and twice as long each time.
-    fn pause(&self, failures: u32, jitter: Jitter) -> Duration {
-        let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
-        let pause = (self.broadcast_period / 2).saturating_mul(factor);
-        let pause = pause.min(self.max_backoff);
-        pause - jitter.up_to(pause / 4)
+    fn of<'a>(&'a self, peer: &'a Arc<str>) -> impl Iterator<Item = &'a Place> {
+        let all = self.all.values();
+        all.filter(move |place| place.peer.as_ref() == Some(peer))
     }
 
     /// Whether there is room for one more place, for which the one that was out of reach the longest
     /// may have to go.
-    fn make_room(&mut self, roster: &Roster) -> bool {
+    fn make_room(&mut self, roster: &mut Roster) -> bool {
         if self.all.len() < self.max {
             return true;
         }
         let unreached = self.all.iter().filter(|(_, it)| !it.is_reached(roster));
-        let Some((address, place)) = unreached.min_by_key(|(_, place)| place.forget_at) else {
+        let Some((address, _)) = unreached.min_by_key(|(_, place)| place.forget_at) else {
             return false;
         };
-        place.changed.notify_one();
         let address = address.clone();
-        self.all.remove(&address);
+        self.remove(&address, roster);
         true
+    }
+
+    /// Forgets a place, and the node that was nowhere else.
+    fn remove(&mut self, address: &str, roster: &mut Roster) {
+        let Some(place) = self.all.remove(address) else {
+            return;
+        };
+        place.changed.notify_one();
+        if let Some(peer) = place.peer {
+            self.forget_homeless(&peer, roster);
+        }
+    }
+
+    fn forget_homeless(&self, peer: &Arc<str>, roster: &mut Roster) {
+        if self.of(peer).next().is_none() {
+            roster.forget(peer);
+        }
     }
 }
 
@@ -279,6 +281,7 @@ mod tests {
     use super::super::config::Secret;
     use super::super::frame::FrameError;
     use super::super::handshake::Met;
+    use super::super::link::Link;
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(2);
@@ -301,127 +304,158 @@ mod tests {
     }
 
     impl World {
-        fn want(&mut self, address: &str, peer: Option<&str>) -> bool {
+        fn want(&mut self, address: &str, peer: Option<&str>) -> Option<Arc<Notify>> {
+            let Self {
+                places,
+                roster,
+                now,
+            } = self;
             let peer: Option<Arc<str>> = peer.map(Arc::from);
-            self.places
-                .want(address, peer.as_ref(), &self.roster, self.now)
-                .is_some()
+            places.want(address, peer.as_ref(), roster, *now)
         }
 
-        fn next(&mut self, address: &str) -> Next {
-            self.places.next(address, &mut self.roster, self.now)
+        fn next(&mut self, address: &str, changed: &Arc<Notify>) -> Next {
+            let Self {
+                places,
+                roster,
+                now,
+            } = self;
+            places.next(address, changed, roster, *now)
         }
 
         /// How long until a place is dialled.
-        fn pause(&mut self, address: &str) -> Duration {
-            match self.next(address) {
+        fn pause(&mut self, address: &str, changed: &Arc<Notify>) -> Duration {
+            match self.next(address, changed) {
                 Next::Dial(due) => due - self.now,
                 other => panic!("{other:?}"),
             }
         }
 
-        fn fail(&mut self, address: &str, is_suspected: bool, jitter: f64) {
-            let failed = Dialled::Failed;
-            let jitter = Jitter(jitter);
-            self.places
-                .dialled(address, failed, is_suspected, jitter, self.now);
+        fn dialled(&mut self, address: &str, dialled: Dialled) {
+            let Self {
+                places,
+                roster,
+                now,
+            } = self;
+            places.dialled(address, dialled, roster, Jitter::of(0), *now);
+        }
+
+        fn link(&mut self, name: &str, address: &str) -> Arc<Link> {
+            let met = Met {
+                name: name.into(),
+                incarnation: 1,
+                advertised: address.into(),
+                version: Version::V2,
+                id: [0; 16],
+            };
+            self.roster.admit(&met, address.into(), None).unwrap()
+        }
+
+        fn broken(&mut self, link: &Arc<Link>, end: &End, lived: Duration) {
+            let Self {
+                places,
+                roster,
+                now,
+            } = self;
+            roster.ended(link, end);
+            places.broken(&link.name, end, lived, roster, Jitter::of(0), *now);
+        }
+    }
+
+    const CLOSED: End = End::Broken(FrameError::Closed);
+
+    #[test]
+    fn failures_make_pauses_longer_but_for_a_node_that_may_be_gone() {
+        let mut world = world();
+        let a = world.want("a:1", None).unwrap();
+        assert_eq!(world.pause("a:1", &a), Duration::ZERO);
+        for seconds in [1, 2, 4, 8, 10, 10] {
+            world.dialled("a:1", Dialled::Failed);
+            assert_eq!(world.pause("a:1", &a), Duration::from_secs(seconds));
+        }
+        world.dialled("a:1", Dialled::Already);
+        assert_eq!(world.pause("a:1", &a), PERIOD / 2);
+        world.want("a:1", Some("a"));
+        let link = world.link("a", "a:1");
+        world.broken(&link, &CLOSED, PERIOD);
+        assert_eq!(world.pause("a:1", &a), Duration::ZERO);
+        for _ in 0..3 {
+            world.dialled("a:1", Dialled::Failed);
+            assert_eq!(world.pause("a:1", &a), PERIOD / 2);
         }
     }
 
     #[test]
-    fn pauses_double_up_to_a_bound_and_are_spread() {
+    fn one_that_sends_garbage_is_dialled_again_after_longer_and_longer() {
         let mut world = world();
-        world.want("a:1", None);
-        assert_eq!(world.pause("a:1"), Duration::ZERO);
-        let pauses: Vec<_> = (0..40)
-            .map(|_| {
-                world.fail("a:1", false, 0.0);
-                world.pause("a:1").as_secs()
-            })
-            .collect();
-        assert_eq!(pauses[..6], [1, 2, 4, 8, 10, 10]);
-        assert!(pauses[6..].iter().all(|&pause| pause == 10));
-        world.fail("a:1", false, 1.0);
-        assert_eq!(world.pause("a:1"), Duration::from_millis(7500));
-        // Not so while the process of the node there may be gone.
-        world.fail("a:1", true, 0.0);
-        assert_eq!(world.pause("a:1"), PERIOD / 2);
-    }
-
-    #[test]
-    fn a_link_that_stood_is_dialled_again_at_once_and_one_that_did_not_is_not() {
-        let mut world = world();
-        let a: Arc<str> = "a".into();
-        world.want("a:1", Some("a"));
-        world.want("b:1", Some("b"));
-        world.fail("a:1", false, 0.0);
-        let closed = End::Broken(FrameError::Closed);
-        let broken = |world: &mut World, end, lived| {
-            let jitter = Jitter(0.5);
-            world.places.broken(&a, &end, lived, jitter, world.now);
-            world.pause("a:1")
-        };
-        assert_eq!(broken(&mut world, closed, PERIOD), PERIOD / 16);
-        let soon = broken(&mut world, End::Broken(FrameError::Closed), PERIOD / 2);
-        assert_eq!(soon, Duration::from_millis(875));
-        let garbage = broken(&mut world, End::Kind(9), PERIOD * 100);
-        assert_eq!(garbage, Duration::from_millis(1750));
-        assert_eq!(world.pause("b:1"), Duration::ZERO);
+        let a = world.want("a:1", Some("a")).unwrap();
+        let b = world.want("b:1", Some("b")).unwrap();
+        for seconds in [1, 2, 4] {
+            let link = world.link("a", "a:1");
+            world.broken(&link, &End::Kind(9), PERIOD * 9);
+            assert_eq!(world.pause("a:1", &a), Duration::from_secs(seconds));
+        }
+        assert_eq!(world.pause("b:1", &b), Duration::ZERO);
     }
 
     #[test]
     fn a_place_rests_while_its_node_is_connected_and_is_forgotten_long_after() {
         let mut world = world();
-        world.want("a:1", Some("a"));
-        let met = Met {
-            name: "a".into(),
-            incarnation: 1,
-            advertised: "a:1".into(),
-            version: Version::V2,
-            id: [0; 16],
-        };
-        let link = world.roster.admit(&met, "a:1".into(), None).unwrap();
-        assert_eq!(world.next("a:1"), Next::Rest);
+        let a = world.want("a:1", Some("a")).unwrap();
+        let link = world.link("a", "a:1");
+        assert_eq!(world.next("a:1", &a), Next::Rest);
         world.now += Duration::from_secs(100_000);
-        assert_eq!(world.next("a:1"), Next::Rest);
-        let end = End::Broken(FrameError::Closed);
-        world.roster.ended(&link, &end);
-        let jitter = Jitter(0.0);
-        world
-            .places
-            .broken(&met.name, &end, PERIOD, jitter, world.now);
+        assert_eq!(world.next("a:1", &a), Next::Rest);
+        world.broken(&link, &CLOSED, PERIOD);
         world.now += Duration::from_secs(3599);
-        assert!(matches!(world.next("a:1"), Next::Dial(_)));
+        assert!(matches!(world.next("a:1", &a), Next::Dial(_)));
         world.now += Duration::from_secs(1);
-        assert_eq!(world.next("a:1"), Next::Forget);
+        assert_eq!(world.next("a:1", &a), Next::Forget);
         assert!(world.roster.peers().is_empty());
-        assert_eq!(world.next("a:1"), Next::Forget);
+        assert_eq!(world.next("a:1", &a), Next::Forget);
     }
 
     #[test]
     fn the_own_address_is_not_dialled_again() {
         let mut world = world();
-        assert!(world.want("a:1", None));
-        assert!(!world.want("a:1", None));
-        let itself = Dialled::Itself;
-        world
-            .places
-            .dialled("a:1", itself, false, Jitter(0.0), world.now);
-        assert!(!world.want("a:1", None));
-        assert_eq!(world.next("a:1"), Next::Forget);
-        assert!(world.places.is_reached("a:1", &world.roster));
+        let addresses = ["a:1".to_owned(), "b:1".to_owned()];
+        let own = world.want("a:1", None).unwrap();
+        assert!(world.want("a:1", None).is_none());
+        world.dialled("a:1", Dialled::Itself);
+        assert!(world.want("a:1", None).is_none());
+        assert_eq!(world.next("a:1", &own), Next::Forget);
+        // It does not count as another that is reached.
+        let are_reached = |world: &World, addresses: &[String]| {
+            world.places.are_reached(addresses, &world.roster)
+        };
+        assert!(!are_reached(&world, &addresses[..1]));
+        assert!(!are_reached(&world, &addresses));
+        world.want("b:1", Some("b"));
+        world.link("b", "b:1");
+        assert!(are_reached(&world, &addresses));
+        // Nobody is where this node is, whatever others say.
+        world.roster.introduce(&"c".into(), "a:1");
+        assert!(world.want("a:1", Some("c")).is_none());
+        assert_eq!(world.roster.peers().len(), 1);
     }
 
     #[test]
     fn the_number_of_places_is_bounded() {
         let mut world = world();
-        for n in 0..4 {
-            assert!(world.want(&format!("a:{n}"), None));
-            world.now += Duration::from_secs(1);
-        }
+        let given: Vec<_> = (0..4)
+            .map(|n| {
+                world.now += Duration::from_secs(1);
+                world.want(&format!("a:{n}"), None).unwrap()
+            })
+            .collect();
+        world.now += Duration::from_secs(1);
         world.want("a:0", None);
-        assert!(world.want("b:1", None));
-        assert_eq!(world.next("a:1"), Next::Forget);
-        assert!(matches!(world.next("a:0"), Next::Dial(_)));
+        assert!(world.want("b:1", None).is_some());
+        assert_eq!(world.next("a:1", &given[1]), Next::Forget);
+        assert!(matches!(world.next("a:0", &given[0]), Next::Dial(_)));
+        // Wanted anew, it is dialled by another.
+        let anew = world.want("a:1", None).unwrap();
+        assert_eq!(world.next("a:1", &given[1]), Next::Forget);
+        assert!(matches!(world.next("a:1", &anew), Next::Dial(_)));
     }
 }

@@ -191,16 +191,9 @@ impl Roster {
     fn link(&mut self, met: &Met, address: String, is_ours: bool) -> Arc<Link> {
         let known = self.known.entry(Arc::clone(&met.name)).or_default();
         let generation = known.track.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        let link = Arc::new(Link::new(
-            Arc::clone(&met.name),
-            met.incarnation,
-            met.version,
-            met.id,
-            is_ours,
-            generation,
-            Arc::clone(&known.track),
-            self.queue_bytes,
-        ));
+        let track = Arc::clone(&known.track);
+        let link = Link::new(met, is_ours, generation, track, self.queue_bytes);
+        let link = Arc::new(link);
         if let Some(replaced) = known.link.replace(Arc::clone(&link)) {
             replaced.signal(Signal::Stop);
         }
