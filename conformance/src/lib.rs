@@ -9,6 +9,7 @@
 //! fresh histories from a seed. [`cli`] is the command around them.
 
 pub mod cli;
+mod exchange;
 pub mod fixtures;
 pub mod json;
 pub mod replay;

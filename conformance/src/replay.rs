@@ -1,10 +1,9 @@
 //! Wire transcripts, replayed against a server.
 
-mod client;
 pub(crate) mod command;
-mod matching;
 mod run;
 mod transcript;
 
-pub use self::run::{Mismatch, Server, replay};
-pub use self::transcript::{Transcript, Unreadable};
+pub use self::run::{Server, replay};
+pub use self::transcript::Transcript;
+pub use crate::exchange::{Mismatch, Unreadable};

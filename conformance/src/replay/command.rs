@@ -1,12 +1,13 @@
 //! The command `conformance replay`.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Mismatch, Server, Transcript, replay};
+use super::{Server, Transcript, replay};
+use crate::exchange::report::Report;
+use crate::exchange::sources::Sources;
 use crate::terminal::Paint;
-use crate::vectors::Outcome;
+use crate::vectors::{Outcome, Transcript as Kind};
 
 /// Replay wire transcripts against a server
 ///
@@ -56,70 +57,20 @@ async fn run(args: &Args, paint: Paint, out: &mut dyn Write) -> io::Result<Outco
             return Ok(Outcome::Unreadable);
         }
     };
-    let (mut cases, mut failed, mut unreadable) = (0, 0, 0);
-    for (name, text) in sources(&args.paths) {
+    let sources = Sources::at(&args.paths, Kind::Wire);
+    let mut report = Report::new(paint);
+    for (name, text) in sources.found {
         let transcript =
             text.and_then(|text| Transcript::parse(&text).map_err(|error| error.to_string()));
-        let transcript = match transcript {
-            Ok(transcript) => transcript,
-            Err(reason) => {
-                unreadable += 1;
-                writeln!(out, "{} {name}: {reason}", paint.red("UNREADABLE"))?;
-                continue;
-            }
-        };
-        cases += 1;
-        match replay(&transcript, &server).await {
-            None => writeln!(out, "{} {}", paint.green("ok  "), transcript.case)?,
-            Some(mismatch) => {
-                failed += 1;
-                writeln!(
-                    out,
-                    "{} {}: {}",
-                    paint.red("FAIL"),
-                    transcript.case,
-                    transcript.title
-                )?;
-                explain(&mismatch, out)?;
+        match transcript {
+            Err(reason) => report.unreadable(&name, &reason, out)?,
+            Ok(transcript) => {
+                let mismatch = replay(&transcript, &server).await;
+                report.case(&transcript.case, &transcript.title, mismatch.as_ref(), out)?;
             }
         }
     }
-    let outcome = match (unreadable, failed, cases) {
-        (0, 0, 1..) => Outcome::Passed,
-        (0, 1.., _) => Outcome::Failed,
-        _ => Outcome::Unreadable,
-    };
-    let mut summary = match failed {
-        0 => format!("{cases} cases passed"),
-        _ => format!("{failed} of {cases} cases failed"),
-    };
-    if unreadable > 0 {
-        summary = format!("{summary}; {unreadable} unreadable");
-    }
-    let summary = match outcome {
-        Outcome::Passed => paint.green(&summary),
-        Outcome::Failed | Outcome::Unreadable => paint.red(&summary),
-    };
-    writeln!(out, "{summary}")?;
-    Ok(outcome)
-}
-
-fn explain(mismatch: &Mismatch, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "     line {}: {}", mismatch.line, mismatch.doing)?;
-    if let Some(reason) = &mismatch.broken {
-        writeln!(out, "     {reason}")?;
-    }
-    for (client, (expected, received)) in &mismatch.frames {
-        for (what, frames) in [("expected", expected), ("received", received)] {
-            if frames.is_empty() {
-                writeln!(out, "     {client} {what} nothing")?;
-            }
-            for frame in frames {
-                writeln!(out, "     {client} {what} {frame}")?;
-            }
-        }
-    }
-    Ok(())
+    report.finish(sources.skipped, Kind::Cluster, out)
 }
 
 /// The host and port of a socket's URL.
@@ -142,45 +93,4 @@ fn authority(url: &str) -> Result<String, String> {
     } else {
         format!("{authority}:80")
     })
-}
-
-type Read = Result<String, String>;
-
-/// The transcripts to replay, by name.
-fn sources(paths: &[PathBuf]) -> Vec<(String, Read)> {
-    if paths.is_empty() {
-        let wire = crate::fixtures::ALL
-            .iter()
-            .filter(|(name, _)| name.starts_with("wire/"));
-        return wire
-            .map(|&(name, text)| (name.to_owned(), Ok(text.to_owned())))
-            .collect();
-    }
-    let mut sources = Vec::new();
-    for path in paths {
-        collect(path, true, &mut sources);
-    }
-    sources
-}
-
-fn collect(path: &Path, named: bool, sources: &mut Vec<(String, Read)>) {
-    let name = path.display().to_string();
-    if path.is_dir() {
-        match fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
-            Ok(mut entries) => {
-                entries.sort_by_key(fs::DirEntry::file_name);
-                for entry in entries {
-                    collect(&entry.path(), false, sources);
-                }
-            }
-            Err(error) => sources.push((name, Err(error.to_string()))),
-        }
-    } else if named
-        || path
-            .extension()
-            .is_some_and(|extension| extension == "jsonl")
-    {
-        let text = fs::read_to_string(path).map_err(|error| error.to_string());
-        sources.push((name, text));
-    }
 }

@@ -8,12 +8,11 @@ use presence_server::app::{self, Tokens};
 use presence_server::env::{Environment as _, System};
 use presence_server::node::{Config, Node};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::client::{Client, request, with_query};
-use super::matching::Bindings;
-use super::transcript::{Action, HttpRequest, Step, Transcript};
+use super::transcript::{Step, Transcript};
+use crate::exchange::Mismatch;
+use crate::exchange::clients::{Clients, Frames, OwnEnds};
+use crate::exchange::matching::Bindings;
 
 /// How long the frames of a step may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,19 +29,6 @@ pub enum Server {
     At(String),
 }
 
-/// The first step of a transcript in which something else came than what was recorded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mismatch {
-    /// The line of the step.
-    pub line: usize,
-    /// What the step does.
-    pub doing: String,
-    /// By client: what was expected, and what was received.
-    pub frames: BTreeMap<String, (Vec<Value>, Vec<Value>)>,
-    /// What kept the step from being taken, if something did.
-    pub broken: Option<String>,
-}
-
 /// Replays one transcript: `None` when all that came was what was recorded.
 pub async fn replay(transcript: &Transcript, server: &Server) -> Option<Mismatch> {
     let embedded;
@@ -53,15 +39,14 @@ pub async fn replay(transcript: &Transcript, server: &Server) -> Option<Mismatch
                 embedded = started;
                 embedded.authority.clone()
             }
-            Err(error) => return Some(Mismatch::broken(transcript.steps.first(), error)),
+            Err(error) => return Some(Mismatch::broken(0, "the server's start", error)),
         },
     };
-    let (inbox, frames) = mpsc::unbounded_channel();
+    let (clients, frames) = Clients::new(OwnEnds::Silent);
     let mut replay = Replay {
         authority,
-        clients: BTreeMap::new(),
+        clients,
         bindings: Bindings::default(),
-        inbox,
         frames,
     };
     let mut mismatch = None;
@@ -71,21 +56,8 @@ pub async fn replay(transcript: &Transcript, server: &Server) -> Option<Mismatch
             break;
         }
     }
-    for client in std::mem::take(&mut replay.clients).into_values() {
-        client.abort().await;
-    }
+    replay.clients.abort().await;
     mismatch
-}
-
-impl Mismatch {
-    fn broken(step: Option<&Step>, reason: String) -> Self {
-        Self {
-            line: step.map_or(0, |step| step.line),
-            doing: step.map_or_else(String::new, |step| step.text.clone()),
-            frames: BTreeMap::new(),
-            broken: Some(reason),
-        }
-    }
 }
 
 /// The conformance application on a free port, until it is dropped.
@@ -124,16 +96,17 @@ impl Drop for Embedded {
 
 struct Replay {
     authority: String,
-    clients: BTreeMap<String, Client>,
+    clients: Clients,
     bindings: Bindings,
-    inbox: super::client::Inbox,
-    frames: mpsc::UnboundedReceiver<(String, Value)>,
+    frames: Frames,
 }
 
 impl Replay {
     async fn step(&mut self, step: &Step) -> Option<Mismatch> {
-        if let Err(reason) = self.act(&step.action).await {
-            return Some(Mismatch::broken(Some(step), reason));
+        let token = self.bindings.token.as_deref();
+        let done = self.clients.act(&step.action, &self.authority, token).await;
+        if let Err(reason) = done {
+            return Some(Mismatch::broken(step.line, &step.text, reason));
         }
         let received = self.receive(&step.then).await;
         let mut differing = BTreeMap::new();
@@ -156,71 +129,6 @@ impl Replay {
             frames: differing,
             broken: None,
         })
-    }
-
-    async fn act(&mut self, action: &Action) -> Result<(), String> {
-        match action {
-            Action::Open {
-                client,
-                path,
-                query,
-                subprotocols,
-            } => {
-                let path = with_query(path, query);
-                let authority = &self.authority;
-                let opened =
-                    Client::open(client, authority, &path, subprotocols, &self.inbox).await?;
-                if let Some(opened) = opened {
-                    self.clients.insert(client.clone(), opened);
-                }
-            }
-            Action::Send { client, what } => self.client(client)?.send(what),
-            Action::Close(client) => {
-                self.client(client)?;
-                if let Some(client) = self.clients.remove(client) {
-                    client.close().await;
-                }
-            }
-            Action::Abort(client) => {
-                self.client(client)?;
-                if let Some(client) = self.clients.remove(client) {
-                    client.abort().await;
-                }
-            }
-            Action::Http { client, request } => {
-                let frame = self.request(request).await?;
-                let _ = self.inbox.send((client.clone(), frame));
-            }
-            Action::Control(path) => {
-                let control = HttpRequest {
-                    method: "GET".into(),
-                    path: path.clone(),
-                    query: BTreeMap::new(),
-                    headers: BTreeMap::new(),
-                    body: String::new(),
-                };
-                self.request(&control).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn client(&self, name: &str) -> Result<&Client, String> {
-        let client = self.clients.get(name);
-        client.ok_or_else(|| format!("the client {name:?} is not open"))
-    }
-
-    /// Makes a request, with the session's token where the transcript says so.
-    async fn request(&self, recorded: &HttpRequest) -> Result<Value, String> {
-        let mut made = recorded.clone();
-        for value in made.query.values_mut() {
-            if value == "$token" {
-                let token = self.bindings.token.clone();
-                *value = token.ok_or("no long-poll token has come yet")?;
-            }
-        }
-        let answered = timeout(PATIENCE * 2, request(&self.authority, &made)).await;
-        answered.map_err(|_| format!("{} {}: no answer", made.method, made.path))?
     }
 
     /// Takes what comes until all that is expected has come, then what comes in the quiet time.

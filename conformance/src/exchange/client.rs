@@ -1,4 +1,4 @@
-//! One client of a transcript: a WebSocket, or an HTTP request.
+//! One client of a recording: a WebSocket, or an HTTP request.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,17 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::transcript::{HttpRequest, Sent};
+use super::action::{HttpRequest, Sent};
+use super::clients::{BROKEN, closed};
 
 /// An open WebSocket. What it receives goes to the inbox of the replay.
-pub(super) struct Client {
+pub(crate) struct Client {
     sender: mpsc::UnboundedSender<Command>,
-    task: JoinHandle<()>,
+    /// Ends with the code of the connection's close.
+    task: JoinHandle<u16>,
 }
 
 enum Command {
@@ -30,11 +33,11 @@ enum Command {
 }
 
 /// Frames as they come, each with the name of its client.
-pub(super) type Inbox = mpsc::UnboundedSender<(String, Value)>;
+pub(crate) type Inbox = mpsc::UnboundedSender<(String, Value)>;
 
 impl Client {
     /// Connects, and reports `opened` or `refused`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         name: &str,
         authority: &str,
         path_and_query: &str,
@@ -72,7 +75,7 @@ impl Client {
         Ok(Some(Self { sender, task }))
     }
 
-    pub(super) fn send(&self, what: &Sent) {
+    pub(crate) fn send(&self, what: &Sent) {
         let message = match what {
             Sent::Text(text) => Message::text(text.clone()),
             Sent::Binary(bytes) => Message::binary(bytes.clone()),
@@ -80,14 +83,14 @@ impl Client {
         let _ = self.sender.send(Command::Send(message));
     }
 
-    /// Closes with a close frame, and waits until the connection has ended.
-    pub(super) async fn close(self) {
+    /// Closes with a close frame, and waits until the connection has ended: the code that it did with.
+    pub(crate) async fn close(self) -> u16 {
         let _ = self.sender.send(Command::Close);
-        let _ = self.task.await;
+        self.task.await.unwrap_or(BROKEN)
     }
 
     /// Cuts the connection.
-    pub(super) async fn abort(self) {
+    pub(crate) async fn abort(self) {
         self.task.abort();
         let _ = self.task.await;
     }
@@ -98,22 +101,26 @@ async fn carry(
     mut socket: WebSocketStream<TcpStream>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     inbox: Inbox,
-) {
+) -> u16 {
     loop {
         tokio::select! {
+            biased;
             command = commands.recv() => match command {
                 Some(Command::Send(message)) => {
-                    if socket.send(message).await.is_err() {
-                        return;
-                    }
+                    // Where it is broken, that is the next to be read.
+                    let _ = socket.send(message).await;
                 }
                 Some(Command::Close) => {
                     let _ = socket.close(None).await;
                     // What still comes is not for the case.
-                    while let Some(Ok(_)) = socket.next().await {}
-                    return;
+                    while let Some(Ok(message)) = socket.next().await {
+                        if let Message::Close(close) = message {
+                            return code_of(close);
+                        }
+                    }
+                    return BROKEN;
                 }
-                None => return,
+                None => return BROKEN,
             },
             message = socket.next() => {
                 let frame = match message {
@@ -123,20 +130,25 @@ async fn carry(
                     },
                     Some(Ok(Message::Binary(bytes))) => json!({ "binary": hex(&bytes) }),
                     Some(Ok(Message::Close(close))) => {
-                        let code = close.map_or(1005, |close| u16::from(close.code));
-                        json!({ "closed": code })
+                        let code = code_of(close);
+                        let _ = inbox.send((name, closed(code)));
+                        return code;
                     }
                     Some(Ok(_)) => continue,
-                    Some(Err(_)) | None => json!({ "closed": 1006 }),
+                    Some(Err(_)) | None => {
+                        let _ = inbox.send((name, closed(BROKEN)));
+                        return BROKEN;
+                    }
                 };
-                let ended = frame.get("closed").is_some();
                 let _ = inbox.send((name.clone(), frame));
-                if ended {
-                    return;
-                }
             }
         }
     }
+}
+
+/// The code of a close frame, or the one that stands for a frame without.
+fn code_of(close: Option<CloseFrame>) -> u16 {
+    close.map_or(1005, |close| close.code.into())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -144,7 +156,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Makes a request; the answer as a frame.
-pub(super) async fn request(authority: &str, request: &HttpRequest) -> Result<Value, String> {
+pub(crate) async fn request(authority: &str, request: &HttpRequest) -> Result<Value, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("{} {}: {error}", request.method, request.path);
     let stream = TcpStream::connect(authority)
@@ -196,7 +208,7 @@ pub(super) async fn request(authority: &str, request: &HttpRequest) -> Result<Va
 }
 
 /// A path with its query, encoded.
-pub(super) fn with_query(path: &str, query: &BTreeMap<String, String>) -> String {
+pub(crate) fn with_query(path: &str, query: &BTreeMap<String, String>) -> String {
     let mut text = path.to_owned();
     for (at, (name, value)) in query.iter().enumerate() {
         text.push(if at == 0 { '?' } else { '&' });

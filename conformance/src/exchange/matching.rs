@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use crate::json;
 
-/// What the placeholders of one transcript stand for so far.
+/// What the placeholders of one recording stand for so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bindings {
+pub(crate) struct Bindings {
     /// Presence refs by their number.
     refs: BTreeMap<String, String>,
     /// The long-poll session token last received.
-    pub(super) token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 impl Bindings {
     /// Whether the frames of one client are those recorded; the bindings grow only if so.
-    pub(super) fn frames(
+    pub(crate) fn frames(
         &mut self,
         expected: &[Value],
         received: &[Value],
@@ -25,7 +25,7 @@ impl Bindings {
     ) -> bool {
         let mut bindings = self.clone();
         let same = if unordered {
-            bindings.in_any_order(expected, received)
+            bindings.in_any_order(expected, received, true)
         } else {
             bindings.in_order(expected, received, false)
         };
@@ -33,6 +33,33 @@ impl Bindings {
             *self = bindings;
         }
         same
+    }
+
+    /// Whether the elements are the same in any order; the bindings grow only if so.
+    pub(crate) fn set(&mut self, expected: &[Value], received: &[Value]) -> bool {
+        expected.len() == received.len() && self.in_any_order(expected, received, false)
+    }
+
+    /// A value that came, with the placeholders of those refs that stand for something so far.
+    pub(crate) fn named(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => match self.name_of(text) {
+                Some(name) => name.into(),
+                None => value.clone(),
+            },
+            Value::Array(elements) => elements.iter().map(|element| self.named(element)).collect(),
+            Value::Object(members) => {
+                let named = |(key, value): (&String, &Value)| (key.clone(), self.named(value));
+                Value::Object(members.iter().map(named).collect())
+            }
+            _ => value.clone(),
+        }
+    }
+
+    /// The placeholder of a ref that came.
+    pub(crate) fn name_of(&self, phx_ref: &str) -> Option<&str> {
+        let known = self.refs.iter().find(|(_, known)| *known == phx_ref);
+        known.map(|(name, _)| name.as_str())
     }
 
     fn in_order(&mut self, expected: &[Value], received: &[Value], unordered: bool) -> bool {
@@ -44,17 +71,17 @@ impl Bindings {
     }
 
     /// Tries each of the received for the first of the expected, and so on.
-    fn in_any_order(&mut self, expected: &[Value], received: &[Value]) -> bool {
+    fn in_any_order(&mut self, expected: &[Value], received: &[Value], unordered: bool) -> bool {
         let Some((first, rest)) = expected.split_first() else {
             return received.is_empty();
         };
         for at in 0..received.len() {
             let mut bindings = self.clone();
-            if !bindings.value(first, &received[at], true) {
+            if !bindings.value(first, &received[at], unordered) {
                 continue;
             }
             let others = [&received[..at], &received[at + 1..]].concat();
-            if bindings.in_any_order(rest, &others) {
+            if bindings.in_any_order(rest, &others, unordered) {
                 *self = bindings;
                 return true;
             }
@@ -78,7 +105,7 @@ impl Bindings {
                             (Value::Array(expected), Value::Array(received))
                                 if unordered && key == "messages" =>
                             {
-                                self.in_any_order(expected, received)
+                                self.in_any_order(expected, received, unordered)
                             }
                             _ => self.value(expected, received, unordered),
                         }
@@ -162,6 +189,14 @@ mod tests {
         let refs = json!([{"a": "$ref:1", "n": 1}, {"a": "$ref:1", "n": 2}]);
         let received = json!([{"a": "r", "n": 2}, {"a": "r", "n": 1}]);
         assert!(same(&mut bindings, refs, received, true));
+    }
+
+    #[test]
+    fn what_a_ref_stands_for_is_shown_by_its_name() {
+        let mut bindings = Bindings::default();
+        assert!(same(&mut bindings, json!(["$ref:1"]), json!(["x"]), false));
+        let named = bindings.named(&json!({"a": ["x", "y", 1]}));
+        assert_eq!(named, json!({"a": ["$ref:1", "y", 1]}));
     }
 
     #[test]

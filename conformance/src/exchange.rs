@@ -1,0 +1,40 @@
+//! What recordings of clients have in common: what a client does and receives, how that is compared
+//! with what was recorded, and how it is told.
+
+pub(crate) mod action;
+pub(crate) mod client;
+pub(crate) mod clients;
+pub(crate) mod lines;
+pub(crate) mod matching;
+pub(crate) mod report;
+pub(crate) mod sources;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+pub use self::lines::Unreadable;
+
+/// The first step of a recording in which something else came than what was recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mismatch {
+    /// The line of the step.
+    pub line: usize,
+    /// What the step does.
+    pub doing: String,
+    /// By client: what was expected, and what was received.
+    pub frames: BTreeMap<String, (Vec<Value>, Vec<Value>)>,
+    /// What kept the step from being taken, if something did.
+    pub broken: Option<String>,
+}
+
+impl Mismatch {
+    pub(crate) fn broken(line: usize, doing: &str, reason: String) -> Self {
+        Self {
+            line,
+            doing: doing.to_owned(),
+            frames: BTreeMap::new(),
+            broken: Some(reason),
+        }
+    }
+}
