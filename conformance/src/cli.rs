@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::cluster::command as cluster;
 use crate::replay::command as replay;
 use crate::vectors::{Outcome, command as vectors, disorder::command as disorder};
 
@@ -21,6 +22,7 @@ enum Command {
     Vectors(vectors::Args),
     Disorder(disorder::Args),
     Replay(replay::Args),
+    Cluster(cluster::Args),
 }
 
 /// Parses the arguments of the process and does what they say.
@@ -30,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::Vectors(args) => vectors::run_on_terminal(&args),
         Command::Disorder(args) => disorder::run_on_terminal(&args),
         Command::Replay(args) => replay::run_on_terminal(&args),
+        Command::Cluster(args) => cluster::run_on_terminal(&args),
     };
     match done {
         Ok(outcome) => ExitCode::from(outcome as u8),

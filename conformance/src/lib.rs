@@ -6,9 +6,11 @@
 //!
 //! [`vectors`] replays the first three kinds into the public types of `presence-core`, the same that
 //! the server is made of, with nothing in between that repairs or excuses. [`vectors::disorder`] makes
-//! fresh histories from a seed. [`cli`] is the command around them.
+//! fresh histories from a seed. [`replay`] replays transcripts against a server, and [`cluster`] cases
+//! against nodes that it starts, kills and cuts apart. [`cli`] is the command around them.
 
 pub mod cli;
+pub mod cluster;
 mod exchange;
 pub mod fixtures;
 pub mod json;

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{folder, recorded, run, told};
+use common::{folder, recorded, recording, run, told};
 use serde_json::{Value, json};
 
 /// A recording whose step, or case, of that number is changed.
@@ -229,6 +229,62 @@ fn a_fresh_history_is_written_and_passes_as_a_vector() {
     assert!(said.contains("made/disorder-7.json"), "{said}");
 }
 
+/// Each is named with its line; what is no cluster case is passed over in a folder.
+#[test]
+fn a_cluster_case_that_cant_be_read_is_named_with_its_line() {
+    let text = recording("cluster/netsplit-short.jsonl");
+    let changes = [
+        ("action", "\"cut\"", "\"split\""),
+        ("client", "\"frames\"", "\"frame\""),
+        ("node", "\"node\":\"n2\"", "\"node\":\"n9\""),
+        (
+            "pair",
+            "[\"n1\",\"n2\"]},\"wait\":\"before",
+            "[\"n1\"]},\"wait\":\"before",
+        ),
+        ("presence", "\"joins\"", "\"join\""),
+        ("settings", "\"down_period\"", "\"downtime\""),
+        ("wait", "before-down", "a while"),
+    ];
+    let mut files = vec![(
+        "wire.jsonl".to_owned(),
+        recording("wire/heartbeat.jsonl").to_owned(),
+    )];
+    for (name, sound, spoilt) in changes {
+        assert!(text.contains(sound), "{sound}");
+        files.push((format!("{name}.jsonl"), text.replacen(sound, spoilt, 1)));
+    }
+    let files: Vec<(&str, String)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.clone()))
+        .collect();
+    let folder = folder("cluster-unreadable", &files);
+    let (code, out) = told(&folder, &["cluster", "."]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(out);
+    let (code, out) = told(&folder, &["cluster", "wire.jsonl", "nowhere.jsonl"]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn a_cluster_case_that_fails_is_told_by_step_and_client() {
+    let text = recording("cluster/disconnect-across.jsonl");
+    let lines: Vec<&str> = text.lines().take(2).collect();
+    let text = lines
+        .join("\n")
+        .replace("\"broadcast_period\":100", "\"broadcast_period\":20");
+    let failing = text.replace("\"opened\":true", "\"opened\":false");
+    let folder = folder("cluster", &[("a.jsonl", text), ("b.jsonl", failing)]);
+    assert_eq!(
+        told(&folder, &["cluster", "a.jsonl"]),
+        (0, "ok   disconnect-across\n1 case passed\n".to_owned())
+    );
+    let (code, out) = told(&folder, &["cluster", "--jobs", "1", "."]);
+    assert_eq!(code, 1);
+    insta::assert_snapshot!(out);
+}
+
 #[test]
 fn wrong_arguments_give_code_2() {
     let folder = folder("arguments", &[("empty", String::new())]);
@@ -237,6 +293,7 @@ fn wrong_arguments_give_code_2() {
         &["vector"],
         &["disorder"],
         &["disorder", "--seeds", "5"],
+        &["cluster", "--jobs", "0"],
     ] {
         let output = run(&folder, args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -247,8 +304,8 @@ fn wrong_arguments_give_code_2() {
 #[test]
 fn help_tells_the_exit_codes() {
     let folder = folder("help", &[("empty", String::new())]);
-    for args in [["vectors", "--help"], ["disorder", "--help"]] {
-        let (code, out) = told(&folder, &args);
+    for command in ["vectors", "disorder", "replay", "cluster"] {
+        let (code, out) = told(&folder, &[command, "--help"]);
         assert_eq!(code, 0);
         assert!(out.contains("Exit code: 0 if"), "{out}");
     }

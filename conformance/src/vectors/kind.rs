@@ -50,7 +50,7 @@ impl Transcript {
     pub fn replayed_by(self) -> &'static str {
         match self {
             Self::Wire => "`conformance replay` replays",
-            Self::Cluster => "`conformance cluster` will replay (still to come)",
+            Self::Cluster => "`conformance cluster` replays",
         }
     }
 }

@@ -6,12 +6,17 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// The recording of that name, to be changed.
-pub(crate) fn recorded(name: &str) -> Value {
+/// The recording of that name.
+pub(crate) fn recording(name: &str) -> &'static str {
     let found = conformance::fixtures::ALL
         .iter()
         .find(|(known, _)| *known == name);
-    serde_json::from_str(found.unwrap_or_else(|| panic!("no recording {name}")).1).unwrap()
+    found.unwrap_or_else(|| panic!("no recording {name}")).1
+}
+
+/// The vector of that name, to be changed.
+pub(crate) fn recorded(name: &str) -> Value {
+    serde_json::from_str(recording(name)).unwrap()
 }
 
 /// A fresh folder that holds `files`, by name and content.
