@@ -512,8 +512,23 @@ impl Tracker {
     /// The next topic whose list has changed, with all that changed since it was last told.
     #[must_use]
     pub fn poll_diff(&mut self) -> Option<NumberedDiff<'_>> {
-        let net = self.changes.pop()?;
-        self.last_diff += 1;
+        self.poll_diff_of(|_| true)
+    }
+
+    /// As [`poll_diff`](Self::poll_diff), without the diffs of topics that are not `wanted`, of which
+    /// only the numbers are used: to make one of a topic that nobody listens to costs as much as any.
+    #[must_use]
+    pub fn poll_diff_of(
+        &mut self,
+        mut wanted: impl FnMut(&Arc<str>) -> bool,
+    ) -> Option<NumberedDiff<'_>> {
+        let net = loop {
+            let net = self.changes.pop()?;
+            self.last_diff += 1;
+            if wanted(&net.topic) {
+                break net;
+            }
+        };
         let joins = net.joins.iter().map(|dot| {
             let entry = self.set.find_dot(dot);
             entry.expect("what joined and did not leave is present")

@@ -470,7 +470,7 @@ impl<'a> Shard<'a> {
                 transport.send(&transmit.to, &Message::Tracker { shard, message });
             }
         }
-        while let Some(diff) = self.tracker.poll_diff() {
+        while let Some(diff) = self.tracker.poll_diff_of(|topic| self.telling.wants(topic)) {
             self.telling.note(diff);
         }
         while let Some(event) = self.tracker.poll_event() {

@@ -27,7 +27,10 @@ use program::{Client, Site, patient};
 
 /// Carries messages between nodes of this process, in order.
 #[derive(Clone, Debug, Default)]
-struct Bus(Arc<Mutex<BTreeMap<Arc<str>, mpsc::UnboundedSender<(Arc<str>, Message)>>>>);
+struct Bus(Arc<Mutex<BTreeMap<Arc<str>, mpsc::UnboundedSender<Sent>>>>);
+
+/// A message and who sent it.
+type Sent = (Arc<str>, Message);
 
 #[derive(Debug)]
 struct Stop {
@@ -39,7 +42,7 @@ impl Bus {
     /// Makes a node one of the cluster.
     fn join(&self, node: &Node) {
         let name = Arc::clone(&node.config().name);
-        let (sender, mut receiver) = mpsc::unbounded_channel::<(Arc<str>, Message)>();
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Sent>();
         let handler: Arc<dyn Handler> = node.handler();
         tokio::spawn(async move {
             while let Some((peer, message)) = receiver.recv().await {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use crate::clock::Dot;
 use crate::entry::{Entry, Left};
 use crate::presence::{Presences, TopicDiff};
@@ -10,6 +13,12 @@ use crate::presence::{Presences, TopicDiff};
 /// The changes of all topics.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
+    /// Since one was last popped: for each topic one, mostly.
+    new: Vec<(Arc<str>, Change)>,
+    /// Where in `new` the change of a topic is, by the address of its name: a set has each name once, and
+    /// a replica that comes or goes changes more topics than could be compared. Nothing is ever listed
+    /// in its order.
+    at: HashMap<usize, usize, FixedState>,
     topics: BTreeMap<Arc<str>, Change>,
 }
 
@@ -36,18 +45,26 @@ impl Changes {
     }
 
     fn of(&mut self, topic: &Arc<str>) -> &mut Change {
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(Arc::clone(topic), Change::default());
-        }
-        self.topics.get_mut(topic).expect("it was just added")
+        // The name is kept, so that no other gets its address.
+        let at = *self.at.entry(topic.as_ptr().addr()).or_insert_with(|| {
+            self.new.push((Arc::clone(topic), Change::default()));
+            self.new.len() - 1
+        });
+        &mut self.new[at].1
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.topics.is_empty()
+        self.new.is_empty() && self.topics.is_empty()
     }
 
     /// The first topic whose list has changed; what joined and left since was never told, and is not.
     pub(super) fn pop(&mut self) -> Option<Net> {
+        self.at.clear();
+        for (topic, mut change) in self.new.drain(..) {
+            let known = self.topics.entry(topic).or_default();
+            known.joins.append(&mut change.joins);
+            known.leaves.append(&mut change.leaves);
+        }
         loop {
             let (topic, change) = self.topics.pop_first()?;
             let (joins, leaves) = change.net();

@@ -103,19 +103,21 @@ impl Telling {
         self.rests.first().map(|&(until, _)| until)
     }
 
+    /// Whether anybody is to be told what changes in a topic. Whoever joins it from now on is given a
+    /// list that has the change.
+    pub(super) fn wants(&self, topic: &str) -> bool {
+        self.resting.contains_key(topic)
+            || self.changes.contains_key(topic)
+            || self.subscriptions.count(topic) > 0
+    }
+
     /// Takes note of what changed in a topic.
     pub(super) fn note(&mut self, diff: NumberedDiff<'_>) {
-        if let Some(rest) = self.resting.get_mut(&diff.topic) {
-            rest.changes.add(diff);
-        } else if let Some(changes) = self.changes.get_mut(&diff.topic) {
-            changes.add(diff);
-        } else if self.subscriptions.count(&diff.topic) > 0 {
-            let mut changes = Changes::default();
-            let topic = Arc::clone(&diff.topic);
-            changes.add(diff);
-            self.changes.insert(topic, changes);
-        }
-        // Whoever joins the topic from now on is given a list that has the change.
+        let changes = match self.resting.get_mut(&diff.topic) {
+            Some(rest) => &mut rest.changes,
+            None => self.changes.entry(Arc::clone(&diff.topic)).or_default(),
+        };
+        changes.add(diff);
     }
 
     /// Makes what waited for a rest that is over a part of this turn.
