@@ -9,6 +9,7 @@ mod config;
 mod dial;
 mod frame;
 mod handshake;
+mod hello;
 mod introduce;
 mod link;
 mod meet;

@@ -12,6 +12,9 @@ pub(super) const MAX_NAME_BYTES: usize = 255;
 /// The longest `HOST:PORT`, in bytes: the longest host name, and brackets, colon and port.
 pub(super) const MAX_ADDRESS_BYTES: usize = 255 + 8;
 
+/// The least that `max_frame_bytes` can be: what a handshake needs.
+pub(super) const MIN_MAX_FRAME_BYTES: usize = 4096;
+
 /// What a frame has beyond the message of a tracker in it, or the texts of a broadcast.
 const FRAME_OVERHEAD: usize = 64;
 
@@ -155,7 +158,7 @@ pub enum ConfigError {
         keepalive: Duration,
     },
     /// A frame can't be so small or so large.
-    #[error("max_frame_bytes is {0}, not 4096 to 4294967295")]
+    #[error("max_frame_bytes is {0}, not {MIN_MAX_FRAME_BYTES} to {max}", max = u32::MAX)]
     Frame(usize),
     /// No version is left to speak.
     #[error("the oldest version is newer than the newest")]
@@ -224,7 +227,8 @@ impl MeshConfig {
         if silence <= keepalive.saturating_mul(2) {
             return Err(ConfigError::Silence { silence, keepalive });
         }
-        if self.max_frame_bytes < 4096 || u32::try_from(self.max_frame_bytes).is_err() {
+        let is_length = u32::try_from(self.max_frame_bytes).is_ok();
+        if self.max_frame_bytes < MIN_MAX_FRAME_BYTES || !is_length {
             return Err(ConfigError::Frame(self.max_frame_bytes));
         }
         if self.min_version > self.max_version {

@@ -7,9 +7,7 @@
 //! | 3 | its proof, which link it has lost | |
 //! | 4 | | welcome |
 //!
-//! In place of any of them a node may say why it refuses, and closes. A hello has a magic number, the
-//! oldest and the newest version, and postcard's fields; what a later version adds to its end is not
-//! looked at. A proof is the HMAC-SHA256, with the cluster's secret, of the role, the version, both
+//! In place of any of them a node may say why it refuses, and closes. A proof is the HMAC-SHA256, with the cluster's secret, of the role, the version, both
 //! hellos and the rest of the frame that it is in: each hello has a random nonce, so that no proof is
 //! good twice, and the role keeps a node from being shown its own.
 //!
@@ -19,23 +17,16 @@
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use presence_core::tracker::shard_of;
 use presence_core::wire::cluster::Version;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::config::{
-    Identity, MAX_ADDRESS_BYTES, MAX_NAME_BYTES, MeshConfig, Secret, split_address,
-};
+use super::config::{Identity, MeshConfig, Secret};
 use super::frame::{self, Frame, kind};
-
-/// The longest frame of a handshake, in bytes.
-pub(super) const MAX_FRAME_BYTES: usize = 4096;
+use super::hello::{Hello, MAGIC};
 
 /// The code of a refusal where there was no handshake.
 pub(super) const NO_HANDSHAKE: u8 = 11;
 
-const MAGIC: &[u8; 8] = b"PRESMESH";
 const PROOF_BYTES: usize = 32;
 /// The longest reason of a refusal, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
@@ -204,7 +195,7 @@ impl<'a> Dialer<'a> {
             acceptor: acceptor.to_vec(),
         };
         transcript.verify(Role::Acceptor, &[], proof)?;
-        let met = hello.meet(self.local, &transcript)?;
+        let met = transcript.meet(hello)?;
         Ok(Introduced { met, transcript })
     }
 }
@@ -259,7 +250,7 @@ impl<'a> Acceptor<'a> {
                 at: PROOF_BYTES,
             })?),
         };
-        let met = self.hello.meet(self.transcript.local, &self.transcript)?;
+        let met = self.transcript.meet(self.hello)?;
         Ok((met, lost))
     }
 }
@@ -350,142 +341,18 @@ impl Transcript<'_> {
         let hash: [u8; 32] = hash.finalize().into();
         *hash.first_chunk().expect("a hash has 32 bytes")
     }
-}
-
-/// How topics are laid on shards: the name of the hash, and what it gives for one topic.
-fn topic_hash() -> String {
-    let shard = shard_of("room:lobby", 1_000_000_007);
-    format!("fnv1a64-splitmix64:{shard}")
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Fields<'a> {
-    cluster_name: &'a str,
-    name: &'a str,
-    incarnation: u64,
-    pool_size: u32,
-    topic_hash: &'a str,
-    nonce: Nonce,
-    advertised: &'a str,
-}
-
-/// A hello, by itself sound.
-#[derive(Clone, Debug)]
-struct Hello {
-    oldest: u8,
-    newest: u8,
-    cluster_name: String,
-    name: Arc<str>,
-    incarnation: u64,
-    pool_size: u32,
-    topic_hash: String,
-    nonce: Nonce,
-    advertised: String,
-}
-
-impl Hello {
-    fn of(local: &Local, nonce: Nonce) -> Self {
-        Self {
-            oldest: local.oldest.number(),
-            newest: local.newest.number(),
-            cluster_name: (*local.cluster_name).into(),
-            name: Arc::clone(&local.identity.name),
-            incarnation: local.identity.incarnation,
-            pool_size: local.identity.pool_size,
-            topic_hash: topic_hash(),
-            nonce,
-            advertised: local.advertised.clone(),
-        }
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let bytes = [&MAGIC[..], &[self.oldest, self.newest]].concat();
-        let fields = Fields {
-            cluster_name: &self.cluster_name,
-            name: &self.name,
-            incarnation: self.incarnation,
-            pool_size: self.pool_size,
-            topic_hash: &self.topic_hash,
-            nonce: self.nonce,
-            advertised: &self.advertised,
-        };
-        postcard::to_extend(&fields, bytes).expect("a growing buffer takes any value")
-    }
-
-    /// Reads a hello that suits this node, and the version to speak. Versions are compared before the
-    /// fields are read, which another version may have otherwise.
-    fn decode(bytes: &[u8], local: &Local) -> Result<(Self, Version), HandshakeError> {
-        let malformed = |what, at| HandshakeError::Malformed { what, at };
-        let at = MAGIC.len();
-        let fields = bytes
-            .strip_prefix(MAGIC)
-            .ok_or(malformed("magic number", 0))?;
-        let (&[oldest, newest], fields) = fields
-            .split_first_chunk()
-            .ok_or(malformed("versions", at))?;
-        let version = common_version(local, oldest, newest)?;
-        let at = at + 2;
-        let (fields, _): (Fields<'_>, _) =
-            postcard::take_from_bytes(fields).map_err(|_| malformed("fields of a hello", at))?;
-        let is_text =
-            |text: &str, max| (1..=max).contains(&text.len()) && !text.contains(char::is_control);
-        if !is_text(fields.cluster_name, MAX_NAME_BYTES) {
-            return Err(malformed("name of a cluster", at));
-        }
-        if !is_text(fields.name, MAX_NAME_BYTES) {
-            return Err(malformed("name of a node", at));
-        }
-        if !is_text(fields.topic_hash, MAX_NAME_BYTES) {
-            return Err(malformed("topic hash", at));
-        }
-        let address = fields.advertised;
-        if !is_text(address, MAX_ADDRESS_BYTES) || split_address(address).is_none() {
-            return Err(malformed("advertised address", at));
-        }
-        let hello = Self {
-            oldest,
-            newest,
-            cluster_name: fields.cluster_name.into(),
-            name: fields.name.into(),
-            incarnation: fields.incarnation,
-            pool_size: fields.pool_size,
-            topic_hash: fields.topic_hash.into(),
-            nonce: fields.nonce,
-            advertised: fields.advertised.into(),
-        };
-        hello.suits(local)?;
-        Ok((hello, version))
-    }
-
-    /// Whether it is of the same cluster.
-    fn suits(&self, local: &Local) -> Result<(), HandshakeError> {
-        let ours = Self::of(local, self.nonce);
-        if self.cluster_name != ours.cluster_name {
-            return Err(HandshakeError::ClusterName {
-                ours: Arc::clone(&local.cluster_name),
-                theirs: self.cluster_name.clone(),
-            });
-        }
-        if self.topic_hash != ours.topic_hash {
-            return Err(HandshakeError::TopicHash {
-                ours: ours.topic_hash,
-                theirs: self.topic_hash.clone(),
-            });
-        }
-        let (ours, theirs) = (ours.pool_size, self.pool_size);
-        if theirs != ours {
-            return Err(HandshakeError::PoolSize { ours, theirs });
-        }
-        Ok(())
-    }
 
     /// Who it is, once that is proved.
-    fn meet(self, local: &Local, transcript: &Transcript<'_>) -> Result<Met, HandshakeError> {
-        let Self {
-            name, incarnation, ..
-        } = self;
-        if name == local.identity.name {
-            return Err(if incarnation == local.identity.incarnation {
+    fn meet(&self, hello: Hello) -> Result<Met, HandshakeError> {
+        let Hello {
+            name,
+            incarnation,
+            advertised,
+            ..
+        } = hello;
+        let own = &self.local.identity;
+        if name == own.name {
+            return Err(if incarnation == own.incarnation {
                 HandshakeError::Itself
             } else {
                 HandshakeError::OwnName { name, incarnation }
@@ -494,23 +361,11 @@ impl Hello {
         Ok(Met {
             name,
             incarnation,
-            advertised: self.advertised,
-            version: transcript.version,
-            id: transcript.link_id(),
+            advertised,
+            version: self.version,
+            id: self.link_id(),
         })
     }
-}
-
-/// The lower one of both newest versions.
-fn common_version(local: &Local, oldest: u8, newest: u8) -> Result<Version, HandshakeError> {
-    let ours = (local.oldest.number(), local.newest.number());
-    let common = newest.min(ours.1);
-    Version::from_number(common)
-        .filter(|_| common >= oldest.max(ours.0))
-        .ok_or(HandshakeError::NoCommonVersion {
-            ours,
-            theirs: (oldest, newest),
-        })
 }
 
 impl Local {
@@ -609,22 +464,6 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_met_as_the_newest_that_both_speak() {
-        let b = local("b");
-        let (_, hello) = Dialer::new(&b, [1; 32]);
-        let mut body = hello[frame::HEADER_BYTES..].to_vec();
-        body[9] = 9;
-        body.extend_from_slice(b"more, that comes later");
-        let (hello, version) = Hello::decode(&body, &local("a")).unwrap();
-        assert_eq!((&*hello.name, version), ("b", Version::V2));
-        body[8] = 3;
-        assert_eq!(
-            Hello::decode(&body, &local("a")).unwrap_err().to_string(),
-            "no common version: this node speaks 1 to 2, the other 3 to 9"
-        );
-    }
-
-    #[test]
     fn whatever_differs_is_named_on_both_sides() {
         let both = |(dialer, acceptor): (HandshakeError, HandshakeError)| {
             assert_eq!(dialer.code(), acceptor.code());
@@ -665,18 +504,6 @@ mod tests {
         assert_eq!(
             both((dialer.unwrap_err(), acceptor.unwrap_err())),
             "no common version: this node speaks 2 to 2, the other 1 to 1"
-        );
-    }
-
-    #[test]
-    fn another_topic_hash_is_refused() {
-        let a = local("a");
-        let mut hello = Hello::of(&local("b"), [1; 32]);
-        hello.topic_hash = "phash2:1".into();
-        let error = Hello::decode(&hello.encode(), &a).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "another topic hash: this node has \"fnv1a64-splitmix64:71933755\", the other \"phash2:1\""
         );
     }
 

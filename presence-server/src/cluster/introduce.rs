@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::config::{MAX_NAME_BYTES, split_address};
+use bytes::Bytes;
+
+use super::config::{MAX_NAME_BYTES, MIN_MAX_FRAME_BYTES, split_address};
 use super::frame::{self, kind};
 
 /// A node that one knows and another may not.
@@ -22,12 +24,22 @@ pub(super) struct NoIntroduction {
     at: usize,
 }
 
-/// The frame that introduces nodes.
-pub(super) fn encode<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
-    let body = all.fold(frame::begin(kind::PEERS), |body, introduction| {
-        postcard::to_extend(&introduction, body).expect("a growing buffer takes any value")
-    });
-    frame::finish(body)
+/// The frames that introduce nodes: as many as it takes, since each fits the smallest bound there is.
+pub(super) fn encode<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    let mut frame = frame::begin(kind::PEERS);
+    for introduction in all {
+        let one = postcard::to_stdvec(&introduction).expect("a growing buffer takes any value");
+        if frame.len() + one.len() > MIN_MAX_FRAME_BYTES {
+            let full = std::mem::replace(&mut frame, frame::begin(kind::PEERS));
+            frames.push(frame::finish(full).into());
+        }
+        frame.extend(one);
+    }
+    if frame.len() > frame::HEADER_BYTES {
+        frames.push(frame::finish(frame).into());
+    }
+    frames
 }
 
 /// Reads a frame's body: the first `max` introductions, the rest is ignored.
@@ -60,7 +72,22 @@ mod tests {
     use super::*;
 
     fn body(all: &[(&str, &str)]) -> Vec<u8> {
-        encode(all.iter().copied())[frame::HEADER_BYTES..].to_vec()
+        let frames = encode(all.iter().copied());
+        assert_eq!(frames.len(), 1);
+        frames[0][frame::HEADER_BYTES..].to_vec()
+    }
+
+    #[test]
+    fn many_are_introduced_in_frames_that_every_node_takes() {
+        assert!(encode(std::iter::empty()).is_empty());
+        let name = "n".repeat(MAX_NAME_BYTES);
+        let address = format!("{}:65535", "h".repeat(200));
+        let frames = encode((0..100).map(|_| (&*name, &*address)));
+        let read = |frame: &Bytes| {
+            assert!(frame.len() <= MIN_MAX_FRAME_BYTES);
+            decode(&frame[frame::HEADER_BYTES..], 1000).unwrap().len()
+        };
+        assert_eq!(frames.iter().map(read).sum::<usize>(), 100);
     }
 
     #[test]

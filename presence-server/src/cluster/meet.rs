@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
+use super::config::MIN_MAX_FRAME_BYTES;
 use super::frame::{Frame, FrameError, FrameReader};
 use super::handshake::{self, Acceptor, Dialer, HandshakeError, LinkId, Local, Met, Nonce};
 use super::link::Link;
@@ -69,7 +70,7 @@ impl Meeting {
     pub(super) fn new(stream: BoxStream, timeout: Duration) -> Self {
         let (read, writer) = tokio::io::split(stream);
         Self {
-            reader: FrameReader::new(read, handshake::MAX_FRAME_BYTES),
+            reader: FrameReader::new(read, MIN_MAX_FRAME_BYTES),
             writer,
             timeout,
         }

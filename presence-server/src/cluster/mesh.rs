@@ -14,7 +14,9 @@
 //!   packets between two nodes reads and writes what they say;
 //! - keep a short or guessable secret from being found: who takes part in a handshake, or sees one, can
 //!   try guesses against the proof at leisure. Take 32 random bytes;
-//! - tell nodes apart: one that knows it may take any name.
+//! - tell nodes apart: one that knows it may take any name;
+//! - hide who is there: whoever connects is told the name, the address and the cluster of the node,
+//!   since that is what an operator must know where two nodes don't suit each other.
 //!
 //! In a network that others use too, put TLS around it.
 //!
@@ -369,16 +371,17 @@ impl Shared {
             let roster = &mut self.state().roster;
             let is_news = roster.is_news(&met.name, &address);
             let link = link(roster, address.clone())?;
-            let others = introduce::encode(roster.others(&met.name));
-            link.queue.push_news(others.into());
+            for frame in introduce::encode(roster.others(&met.name)) {
+                link.queue.push_news(frame);
+            }
             if is_news {
-                let one = [(&*met.name, &*address)];
-                let news = Bytes::from(introduce::encode(one.into_iter()));
+                let news = introduce::encode([(&*met.name, &*address)].into_iter());
                 let links = roster.links();
-                let others = links.iter().filter(|other| other.name != met.name);
-                others.for_each(|other| {
-                    other.queue.push_news(news.clone());
-                });
+                for other in links.iter().filter(|other| other.name != met.name) {
+                    for frame in &news {
+                        other.queue.push_news(frame.clone());
+                    }
+                }
             }
             link
         };

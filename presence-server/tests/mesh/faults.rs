@@ -1,12 +1,16 @@
 //! What breaks: processes that are killed, nodes that hang, and bytes that nobody should send.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use presence_server::cluster::Identity;
+use presence_server::env::System;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::log::Log;
-use crate::node::{Event, Node, PERIOD, config, identity, joining};
+use crate::names::{NAME, Names};
+use crate::node::{Event, Node, PERIOD, config, identity, joining, until};
 use crate::proxy::Proxy;
 
 fn gone(name: &str) -> Event {
@@ -37,6 +41,57 @@ async fn a_killed_node_is_gone_at_all_others_once_and_soon() {
         assert_eq!(node.record.count(&gone(other)), 0);
         assert!(node.is_connected(other) && !node.is_connected("c"));
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_made_again_and_nobody_is_gone() {
+    // The node is reached under a name, and at the first address that this stands for nobody listens.
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (way, back) = (Proxy::start().await, Proxy::start().await);
+    let addresses = vec![closed.local_addr().unwrap(), way.socket_address()];
+    drop(closed);
+    let names = Names {
+        system: System::new(),
+        addresses,
+    };
+    let mut config = config();
+    config.advertise = Some(format!("{NAME}:1"));
+    let b = Node::start("b", config.clone()).await;
+    way.lead_to(b.socket_address());
+    config.advertise = Some(back.address());
+    config.join = vec![format!("{NAME}:1")];
+    let a = Node::start_in(Arc::new(names), identity("a"), config).await;
+    back.lead_to(a.socket_address());
+    a.connected("b").await;
+    b.connected("a").await;
+    let connected = |node: &Node, other: &str| node.record.count(&Event::Connected(other.into()));
+    for times in 2..5 {
+        tokio::time::sleep(PERIOD).await;
+        way.cut();
+        back.cut();
+        until(|| connected(&a, "b") >= times && connected(&b, "a") >= times).await;
+        a.reach(&b, "a", "b", &times.to_string()).await;
+    }
+    // Once it is there no more, it is gone, at all of its addresses.
+    assert_eq!(a.record.count(&gone("b")), 0);
+    assert_eq!(b.record.count(&gone("a")), 0);
+    drop((b.mesh, way));
+    a.record.wait_for(&gone("b")).await;
+}
+
+#[tokio::test]
+async fn who_accepts_and_says_nothing_is_logged_once_and_harms_nothing() {
+    let (log, _guard) = Log::start();
+    let silent = Proxy::start().await;
+    let b = Node::start("b", config()).await;
+    let mut config = joining(&[silent.address(), b.address()]);
+    config.handshake_timeout = Some(PERIOD);
+    let a = Node::start("a", config).await;
+    a.connected("b").await;
+    let reason = "the handshake took longer";
+    until(|| log.count("DEBUG", reason) >= 2).await;
+    assert_eq!(log.count("WARN", reason), 1);
+    a.reach(&b, "a", "b", "hello").await;
 }
 
 #[tokio::test]
@@ -188,5 +243,5 @@ async fn a_node_that_is_out_of_reach_for_long_is_forgotten() {
     drop(b.mesh);
     a.record.wait_for(&gone("b")).await;
     assert!(a.peer("b").is_some());
-    crate::node::until(|| a.peer("b").is_none()).await;
+    until(|| a.peer("b").is_none()).await;
 }

@@ -7,6 +7,7 @@ mod faults;
 mod log;
 mod meeting;
 mod messages;
+mod names;
 mod node;
 mod proxy;
 mod rates;

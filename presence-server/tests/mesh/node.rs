@@ -10,7 +10,7 @@ use presence_core::wire::Payload;
 use presence_server::cluster::{
     Handler, Identity, Mesh, MeshConfig, Message, Peer, Secret, Transport as _,
 };
-use presence_server::env::System;
+use presence_server::env::{Environment, System};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -137,12 +137,20 @@ impl Node {
     }
 
     pub(crate) async fn start_as(identity: Identity, config: MeshConfig) -> Self {
+        Self::start_in(Arc::new(System::new()), identity, config).await
+    }
+
+    pub(crate) async fn start_in(
+        env: Arc<dyn Environment>,
+        identity: Identity,
+        config: MeshConfig,
+    ) -> Self {
         let record = Arc::new(Record {
             events: watch::Sender::default(),
             gate: Semaphore::new(1),
         });
         let handler = Arc::clone(&record);
-        let mesh = Mesh::start(Arc::new(System::new()), identity, config, handler);
+        let mesh = Mesh::start(env, identity, config, handler);
         let mesh = mesh.await.unwrap();
         Self { mesh, record }
     }

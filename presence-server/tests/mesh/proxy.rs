@@ -21,6 +21,8 @@ struct State {
     hangs: bool,
     /// What was said in the name of dialers, how often.
     injected: (Vec<u8>, u32),
+    /// How often all connections were cut.
+    cuts: u32,
 }
 
 impl Proxy {
@@ -46,6 +48,10 @@ impl Proxy {
         self.address.to_string()
     }
 
+    pub(crate) fn socket_address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Passes connections on to there; before, they hang.
     pub(crate) fn lead_to(&self, to: SocketAddr) {
         self.state.send_modify(|state| state.to = Some(to));
@@ -54,6 +60,11 @@ impl Proxy {
     /// Whether nothing passes, while connections stay open and are made.
     pub(crate) fn hang(&self, hangs: bool) {
         self.state.send_modify(|state| state.hangs = hangs);
+    }
+
+    /// Cuts all connections; new ones pass.
+    pub(crate) fn cut(&self) {
+        self.state.send_modify(|state| state.cuts += 1);
     }
 
     /// Says this in the name of each node that has dialled and is connected.
@@ -71,6 +82,8 @@ impl Drop for Proxy {
 
 async fn pass(dialer: TcpStream, state: watch::Receiver<State>) {
     let is_open = |state: &State| state.to.is_some() && !state.hangs;
+    let cuts = state.borrow().cuts;
+    let mut cut = state.clone();
     let to = match state.clone().wait_for(is_open).await {
         Ok(state) => state.to.unwrap(),
         Err(_) => return,
@@ -83,6 +96,7 @@ async fn pass(dialer: TcpStream, state: watch::Receiver<State>) {
     tokio::select! {
         () = copy(from_dialer, to_acceptor, state.clone(), true) => {}
         () = copy(from_acceptor, to_dialer, state, false) => {}
+        _ = cut.wait_for(|state| state.cuts > cuts) => {}
     }
 }
 
