@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::config::MeshConfig;
 
+/// The longest period that is counted with: a century, which no clock overflows on.
+pub(super) const MAX_PERIOD: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// The pauses of a mesh.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pauses {
@@ -28,8 +31,8 @@ impl Jitter {
 impl Pauses {
     pub(super) fn new(config: &MeshConfig) -> Self {
         Self {
-            broadcast_period: config.broadcast_period,
-            max: config.max_backoff,
+            broadcast_period: config.broadcast_period.min(MAX_PERIOD),
+            max: config.max_backoff.min(MAX_PERIOD),
         }
     }
 
@@ -89,6 +92,16 @@ mod tests {
         };
         assert_eq!([after(2, 0.0), after(2, 1.0)], [0, 250]);
         assert_eq!([after(1, 0.0), after(1, 1.0)], [1000, 750]);
+    }
+
+    #[test]
+    fn no_setting_makes_a_pause_that_cannot_be_counted_with() {
+        let mut config = MeshConfig::new(Secret::new([7; 16]).unwrap());
+        config.broadcast_period = Duration::MAX;
+        config.max_backoff = Duration::MAX;
+        let pauses = Pauses::new(&config);
+        assert!(pauses.after_failures(u32::MAX, Jitter(1.0)) <= MAX_PERIOD);
+        assert!(pauses.after_break(Duration::ZERO, Jitter(0.0)) <= MAX_PERIOD);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::config::MeshConfig;
 use super::link::End;
-use super::pauses::{Jitter, Pauses};
+use super::pauses::{Jitter, MAX_PERIOD, Pauses};
 use super::roster::Roster;
 
 /// Where nodes may be reached.
@@ -67,7 +67,7 @@ impl Places {
             own: BTreeSet::new(),
             max: config.max_peers.saturating_mul(2),
             pauses: Pauses::new(config),
-            forget_after: config.forget_after,
+            forget_after: config.forget_after.min(MAX_PERIOD),
         }
     }
 
