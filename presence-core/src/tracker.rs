@@ -51,8 +51,11 @@ mod pool;
 mod transfers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Add;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use self::changes::Changes;
 use self::peers::{Departed, Peer};
@@ -200,7 +203,7 @@ pub enum ChangeError<E> {
 }
 
 /// What happened so far, as counts.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Messages refused.
@@ -231,6 +234,30 @@ pub struct Stats {
     pub suspected_itself: u64,
     /// Presences of stopping replicas that were handed over.
     pub handed_over: u64,
+}
+
+/// What happened to two trackers, or in two lives of one.
+impl Add for Stats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            refused: self.refused + other.refused,
+            deltas: self.deltas + other.deltas,
+            idle_heartbeats: self.idle_heartbeats + other.idle_heartbeats,
+            transfers_asked: self.transfers_asked + other.transfers_asked,
+            transfers_incremental: self.transfers_incremental + other.transfers_incremental,
+            transfers_full: self.transfers_full + other.transfers_full,
+            chunks: self.chunks + other.chunks,
+            deferred: self.deferred + other.deferred,
+            superseded: self.superseded + other.superseded,
+            arrived: self.arrived + other.arrived,
+            replaced: self.replaced + other.replaced,
+            reincarnated: self.reincarnated + other.reincarnated,
+            suspected_itself: self.suspected_itself + other.suspected_itself,
+            handed_over: self.handed_over + other.handed_over,
+        }
+    }
 }
 
 /// A new meta for a presence of this replica.

@@ -143,6 +143,12 @@ impl Set {
         })
     }
 
+    /// How many entries of one replica the set holds, listed or not.
+    pub fn count_of(&self, replica: &ReplicaId) -> usize {
+        let index = self.indices.get(replica);
+        index.map_or(0, |&index| self.at(index).present.len())
+    }
+
     /// The topics that hold an entry, listed or not, in no order that means anything.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
         self.topics.iter().map(|topic| &topic.name)

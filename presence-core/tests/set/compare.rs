@@ -101,6 +101,7 @@ fn compare_replicas(set: &Set, naive: &Naive) -> Outcome {
         let entries: Vec<_> = set.entries_of(id).map(Presence::from).collect();
         let present: Vec<_> = known.present.values().cloned().collect();
         same("entries of a replica", &entries, &present)?;
+        same("their count", &set.count_of(id), &present.len())?;
     }
     Ok(())
 }
