@@ -5,6 +5,7 @@ pub mod conformance;
 mod pages;
 pub mod room;
 pub mod sign_in;
+mod status;
 mod tokens;
 pub mod users;
 
@@ -18,18 +19,22 @@ use crate::endpoint::{Connected, UserSocket};
 use crate::node::Node;
 
 pub use self::pages::pages;
+pub use self::status::status;
 pub use self::tokens::Tokens;
 
 /// The guide: its page, and its room behind `/socket`. Everyone is who they say they are.
 pub fn guide(node: &Node) -> Router {
     let socket = UserSocket::new(|_| Ok(Connected { user: (), id: None }))
         .channel::<room::RoomChannel>("room:*");
-    pages(false).merge(crate::socket_routes(node, "/socket", socket))
+    pages(false)
+        .merge(status(node))
+        .merge(crate::socket_routes(node, "/socket", socket))
 }
 
 /// The guide made safe: its page asks for a token, and its room tracks the user of the token.
 pub fn guide_with_sign_in(node: &Node, tokens: Tokens) -> Router {
     pages(true)
+        .merge(status(node))
         .merge(sign_in::routes(node, tokens.clone()))
         .merge(crate::socket_routes(
             node,
@@ -49,6 +54,7 @@ pub fn conformance(node: &Node, tokens: Tokens) -> Router {
     Router::new()
         .route("/ctl/disconnect/{id}", get(disconnect))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found") })
+        .merge(status(node))
         .merge(crate::socket_routes(node, "/socket", socket))
 }
 

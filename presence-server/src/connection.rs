@@ -19,7 +19,7 @@ use crate::endpoint::Routes;
 use crate::inbox::{End as ChannelEnd, Event, Inbox, Overflow, Reply};
 use crate::node::Node;
 use crate::shard::Command;
-use crate::sockets::OpenSocket;
+use crate::sockets::{OpenSocket, Via};
 
 /// The close code of a client that reads too slowly: "try again later".
 const CODE_OVERFLOW: u16 = 1013;
@@ -53,6 +53,11 @@ pub(crate) trait Transport: Send {
 
     /// Sends all that was fed.
     fn flush(&mut self) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Whether it is gone since more was fed than may wait for the client.
+    fn has_overflowed(&self) -> bool {
+        false
+    }
 
     /// Ends the connection, also after a flush that was dropped before it was ready.
     fn close(&mut self, code: u16) -> impl Future<Output = ()> + Send;
@@ -122,7 +127,6 @@ impl From<Gone> for End {
 
 impl From<Overflow> for End {
     fn from(_: Overflow) -> Self {
-        tracing::warn!("a client reads too slowly: its socket is closed");
         Self::Close(CODE_OVERFLOW)
     }
 }
@@ -130,6 +134,7 @@ impl From<Overflow> for End {
 impl<U: Send + Sync + 'static> Connection<U> {
     pub(crate) fn new(
         node: Node,
+        via: Via,
         routes: Arc<Routes<U>>,
         serializer: Serializer,
         user: Arc<U>,
@@ -138,7 +143,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
         let config = node.config();
         let inbox = Arc::new(Inbox::new(config.socket_queue_bytes));
         let machine = Machine::new(serializer, config.channels.clone());
-        let open = node.sockets().open(&inbox);
+        let open = node.sockets().open(via, &inbox);
         Self {
             node,
             routes,
@@ -165,6 +170,11 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 subscriptions.add_socket(Arc::clone(id), Arc::clone(&self.inbox));
             }
             let end = self.serve(&mut transport).await;
+            if end == End::Close(CODE_OVERFLOW) || transport.has_overflowed() {
+                let socket_id = self.id.as_deref();
+                tracing::warn!(socket_id, "a client takes too little: its socket is closed");
+                self.open.overflowed();
+            }
             self.machine.handle_closed();
             // Nobody is there to be told.
             while let Some(output) = self.machine.poll_output() {
@@ -338,7 +348,7 @@ impl<U: Send + Sync + 'static> Connection<U> {
                 }
             }
             Err(error) => {
-                tracing::info!(%error, "a client sent what is no message");
+                tracing::debug!(%error, "a client sent what is no message");
                 self.machine.handle_decode_error(&error);
             }
         }

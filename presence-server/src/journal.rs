@@ -24,6 +24,11 @@ pub trait Journals: Send + Sync + fmt::Debug {
 pub trait Journal: Send {
     /// Takes what happens next.
     fn record(&mut self, record: &Record);
+
+    /// Whether it holds all that it was given.
+    fn is_whole(&self) -> bool {
+        true
+    }
 }
 
 /// Journals as files of a directory: `NAME-SHARD-INCARNATION.jsonl`.
@@ -96,5 +101,9 @@ impl FileJournal {
 impl Journal for FileJournal {
     fn record(&mut self, record: &Record) {
         self.write(&record.to_line());
+    }
+
+    fn is_whole(&self) -> bool {
+        self.file.is_some()
     }
 }

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod env;
 mod inbox;
 pub mod journal;
+mod metrics;
 pub mod node;
 pub mod presence;
 mod relay;

@@ -1,6 +1,6 @@
 //! A node: one member of the system, with its world, its subscriptions and its shards.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use presence_core::presence::{KeyBuf, Meta};
 use presence_core::tracker::{self, ConfigError, To};
 use presence_core::wire::{EncodeError, Json, Payload};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::cluster::{Handler, Message, Peer, Receiver, Transport};
 use crate::env::Environment;
 use crate::journal::Journals;
+use crate::metrics::Merges;
 use crate::presence::{PresenceError, Process};
 use crate::relay::Relay;
 use crate::shard::{self, Command, Pause, Pool, Read, Report, Setup, Word, Words};
@@ -114,6 +116,10 @@ struct Inner {
     transport: Arc<OnceLock<Arc<dyn Transport>>>,
     relay: Arc<Relay>,
     last_pid: AtomicU64,
+    /// By shard.
+    merges: Vec<Merges>,
+    started: Instant,
+    is_stopping: AtomicBool,
 }
 
 /// Why a node can't be started.
@@ -141,7 +147,8 @@ impl Node {
         let incarnation = shard::incarnation(&*env);
         let subscriptions = Arc::<Subscriptions>::default();
         let transport = Arc::default();
-        let setup = |number| Setup {
+        let merges: Vec<_> = (0..config.pool_size).map(|_| Merges::new()).collect();
+        let setup = |(number, merges): (u32, &Merges)| Setup {
             number,
             pool_size: config.pool_size,
             name: Arc::clone(&config.name),
@@ -151,9 +158,9 @@ impl Node {
             subscriptions: Arc::clone(&subscriptions),
             transport: Arc::clone(&transport),
             journals: config.journals.clone(),
+            merges: merges.clone(),
         };
-        let pool_size = u32::try_from(config.pool_size).unwrap_or(u32::MAX);
-        let setups = (0..pool_size).map(setup).collect();
+        let setups = (0..).zip(&merges).map(setup).collect();
         let (shards, words) = Pool::start(setups, incarnation, config.shard_inbox_bytes)?;
         let relay = Relay::new(Arc::clone(&transport), config.poll_sessions);
         Ok(Self(Arc::new(Inner {
@@ -167,6 +174,9 @@ impl Node {
             relay: Arc::new(relay),
             transport,
             last_pid: AtomicU64::new(0),
+            merges,
+            started: Instant::now(),
+            is_stopping: AtomicBool::new(false),
         })))
     }
 
@@ -216,6 +226,21 @@ impl Node {
     /// How its shards are doing, in their order.
     pub async fn reports(&self) -> Vec<Report> {
         self.0.shards.reports().await
+    }
+
+    /// How they are doing, of those that say so within `limit`; and the numbers of the others.
+    pub(crate) async fn reports_within(&self, limit: Duration) -> (Vec<Report>, Vec<u32>) {
+        self.0.shards.reports_within(limit).await
+    }
+
+    /// Whether it has begun to [`drain`](Self::drain).
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// How long ago it was started.
+    pub fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
     }
 
     /// Something of this node that can be tracked and is no channel.
@@ -317,6 +342,7 @@ impl Node {
     /// presences, which end with their sockets.
     pub async fn drain(&self) {
         let config = &self.0.config;
+        self.0.is_stopping.store(true, Ordering::Release);
         self.0.shards.stop().await;
         let sockets = &self.0.sockets;
         sockets.drain(config.drain_batch, config.drain_pause).await;
@@ -339,6 +365,11 @@ impl Node {
 
     pub(crate) fn shards(&self) -> &Pool {
         &self.0.shards
+    }
+
+    /// What merging cost, by shard.
+    pub(crate) fn merges(&self) -> &[Merges] {
+        &self.0.merges
     }
 
     pub(crate) fn next_pid(&self) -> Pid {

@@ -37,6 +37,7 @@ use crate::cluster::{Message, Transport};
 use crate::env::Environment;
 use crate::inbox::Inbox;
 use crate::journal::{Journal, Journals};
+use crate::metrics::Merges;
 use crate::subscriptions::Subscriptions;
 
 pub(crate) use self::changes::Pause;
@@ -153,12 +154,18 @@ pub struct Report {
     pub replicas: Vec<(ReplicaId, Status)>,
     /// Presences of all replicas, those that are down among them.
     pub presences: usize,
+    /// Presences of this node.
+    pub own_presences: usize,
     /// Topics with presences.
     pub topics: usize,
     /// Messages of the cluster that wait.
     pub waiting: usize,
-    /// What happened so far.
+    /// What happened so far, in all lives of the shard.
     pub stats: Stats,
+    /// How often the shard has panicked and begun a new life.
+    pub panics: u64,
+    /// Whether the journal is written; `None` where there is to be none.
+    pub journal: Option<bool>,
 }
 
 /// What a shard is made of, in each of its lives.
@@ -172,6 +179,7 @@ pub(crate) struct Setup {
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) transport: Arc<OnceLock<Arc<dyn Transport>>>,
     pub(crate) journals: Option<Arc<dyn Journals>>,
+    pub(crate) merges: Merges,
 }
 
 impl Setup {
@@ -184,12 +192,14 @@ impl Setup {
         mut words: mpsc::UnboundedReceiver<Word>,
     ) {
         let mut is_stopping = false;
+        let mut past = Past::default();
         loop {
-            let shard = Shard::new(&self, tracker, &header, origin, &mut is_stopping);
+            let shard = Shard::new(&self, tracker, &header, origin, &mut is_stopping, &mut past);
             let run = shard.run(&mut commands, &mut words);
             if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
                 return;
             }
+            past.end_life();
             let (shard, pool_size) = (self.number, self.pool_size);
             tracing::error!(
                 shard,
@@ -200,7 +210,9 @@ impl Setup {
             let incarnation = incarnation(&*self.env).max(header.replica.incarnation() + 1);
             (tracker, header) = match self.life(incarnation, origin) {
                 Ok(next) => next,
-                Err(error) => return tracing::error!(shard, %error, "it can't"),
+                Err(error) => {
+                    return tracing::error!(shard, %error, "a shard can't begin a new life");
+                }
             };
         }
     }
@@ -232,6 +244,28 @@ pub(crate) fn shard_of(topic: &str, pool_size: usize) -> u32 {
     u32::try_from(presence_core::tracker::shard_of(topic, pool_size)).unwrap_or(0)
 }
 
+/// What is known of a shard beyond the end of a life.
+#[derive(Default)]
+struct Past {
+    panics: u64,
+    /// What happened in the lives that have ended.
+    before: Stats,
+    /// What happened in this one.
+    now: Stats,
+}
+
+impl Past {
+    fn end_life(&mut self) {
+        self.panics += 1;
+        self.before = self.stats();
+        self.now = Stats::default();
+    }
+
+    fn stats(&self) -> Stats {
+        self.before + self.now
+    }
+}
+
 struct Shard<'a> {
     setup: &'a Setup,
     tracker: Tracker,
@@ -243,6 +277,7 @@ struct Shard<'a> {
     /// hears of the timer.
     unheard: Option<usize>,
     is_stopping: &'a mut bool,
+    past: &'a mut Past,
 }
 
 impl<'a> Shard<'a> {
@@ -252,11 +287,13 @@ impl<'a> Shard<'a> {
         header: &Header,
         origin: Instant,
         is_stopping: &'a mut bool,
+        past: &'a mut Past,
     ) -> Self {
         let journal = setup.journals.as_ref().and_then(|journals| {
             let opened = journals.open(setup.number, header);
+            let shard = setup.number;
             opened
-                .inspect_err(|error| tracing::error!(%error, "a journal can't be written"))
+                .inspect_err(|error| tracing::error!(shard, %error, "a journal can't be written"))
                 .ok()
         });
         Self {
@@ -267,6 +304,7 @@ impl<'a> Shard<'a> {
             journal,
             unheard: None,
             is_stopping,
+            past,
         }
     }
 
@@ -293,6 +331,11 @@ impl<'a> Shard<'a> {
             for command in batch.drain(..) {
                 match command {
                     Command::Read(read) => reads.push(read),
+                    // Nobody waits for it where this shard took too long.
+                    Command::Report { done } if done.is_closed() => {}
+                    Command::Report { done } => {
+                        let _ = done.send(self.report(words.len()));
+                    }
                     command => self.change(command),
                 }
             }
@@ -330,12 +373,16 @@ impl<'a> Shard<'a> {
                 message,
                 room,
             } => {
+                let merge = self.setup.merges.begin(&message);
                 let input = Input::Message {
                     peer: Arc::clone(&peer),
                     message,
                 };
-                if let Outcome::Heard(Err(refusal)) = self.call(input) {
-                    tracing::debug!(%peer, %refusal, "a message is refused");
+                if let Outcome::Heard(Err(error)) = self.call(input) {
+                    let shard = self.setup.number;
+                    tracing::debug!(shard, %peer, %error, "a message is refused");
+                } else if let Some(merge) = merge {
+                    merge.end();
                 }
                 drop(room);
             }
@@ -409,10 +456,7 @@ impl<'a> Shard<'a> {
                 self.call(Input::Stop);
                 let _ = done.send(());
             }
-            Command::Report { done } => {
-                let _ = done.send(self.report());
-            }
-            Command::Read(_) => {}
+            Command::Report { .. } | Command::Read(_) => {}
         }
     }
 
@@ -457,6 +501,7 @@ impl<'a> Shard<'a> {
             journal.record(&record);
         }
         let outcome = record.input.apply(&mut self.tracker, at);
+        self.past.now = self.tracker.stats();
         self.drain();
         outcome
     }
@@ -475,9 +520,11 @@ impl<'a> Shard<'a> {
         }
         while let Some(event) = self.tracker.poll_event() {
             match event {
-                TrackerEvent::Up(replica) => tracing::info!(shard, %replica, "up"),
-                TrackerEvent::Down(replica) => tracing::warn!(shard, %replica, "down"),
-                TrackerEvent::Permdown(replica) => tracing::info!(shard, %replica, "forgotten"),
+                TrackerEvent::Up(replica) => tracing::info!(shard, %replica, "a replica is up"),
+                TrackerEvent::Down(replica) => tracing::warn!(shard, %replica, "a replica is down"),
+                TrackerEvent::Permdown(replica) => {
+                    tracing::info!(shard, %replica, "a replica is forgotten");
+                }
                 TrackerEvent::Reincarnated { from, to } => {
                     tracing::warn!(shard, %from, %to, "a later life of this node's name was heard of");
                 }
@@ -513,7 +560,7 @@ impl<'a> Shard<'a> {
         }
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, waiting: usize) -> Report {
         let set = self.tracker.set();
         let replicas = self.tracker.replicas();
         Report {
@@ -524,10 +571,19 @@ impl<'a> Shard<'a> {
                 .map(|(replica, status)| (replica.clone(), status))
                 .collect(),
             presences: set.len(),
+            own_presences: set.count_of(set.replica()),
             topics: set.topic_count(),
-            waiting: 0,
-            stats: self.tracker.stats(),
+            waiting,
+            stats: self.past.stats(),
+            panics: self.past.panics,
+            journal: self.journal_is_whole(),
         }
+    }
+
+    fn journal_is_whole(&self) -> Option<bool> {
+        self.setup.journals.as_ref()?;
+        let journal = self.journal.as_ref();
+        Some(journal.is_some_and(|journal| journal.is_whole()))
     }
 }
 

@@ -8,6 +8,33 @@ use tokio::sync::Notify;
 
 use crate::inbox::{Event, Inbox};
 
+/// What carries a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Via {
+    WebSocket,
+    LongPoll,
+}
+
+impl Via {
+    pub(crate) const ALL: [Self; 2] = [Self::WebSocket, Self::LongPoll];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::LongPoll => "longpoll",
+        }
+    }
+}
+
+/// How many sockets there are and were.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) open: u64,
+    pub(crate) opened: u64,
+    /// Those that were closed since more came for them than may wait.
+    pub(crate) overflowed: u64,
+}
+
 /// The open sockets of one node.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
@@ -19,19 +46,24 @@ pub(crate) struct Sockets {
 #[derive(Debug, Default)]
 struct Open {
     /// By number, the oldest first.
-    inboxes: BTreeMap<u64, Arc<Inbox>>,
+    inboxes: BTreeMap<u64, (Via, Arc<Inbox>)>,
     opened: u64,
+    /// By [`Via`].
+    counts: [Counts; 2],
     /// What opens now is closed at once.
     draining: bool,
 }
 
 impl Sockets {
     /// Counts a socket as open until what is returned is dropped.
-    pub(crate) fn open(self: &Arc<Self>, inbox: &Arc<Inbox>) -> OpenSocket {
+    pub(crate) fn open(self: &Arc<Self>, via: Via, inbox: &Arc<Inbox>) -> OpenSocket {
         let mut open = self.lock();
         let number = open.opened;
         open.opened += 1;
-        open.inboxes.insert(number, Arc::clone(inbox));
+        open.inboxes.insert(number, (via, Arc::clone(inbox)));
+        let counts = &mut open.counts[via as usize];
+        counts.open += 1;
+        counts.opened += 1;
         if open.draining {
             inbox.send(Event::Drain);
         }
@@ -39,6 +71,11 @@ impl Sockets {
             sockets: Arc::clone(self),
             number,
         }
+    }
+
+    /// How many of a kind there are and were.
+    pub(crate) fn counts(&self, via: Via) -> Counts {
+        self.lock().counts[via as usize]
     }
 
     /// Closes all sockets, `batch` at a time with `pause` between, and waits until they are closed.
@@ -49,7 +86,8 @@ impl Sockets {
         let inboxes: Vec<_> = {
             let mut open = self.lock();
             open.draining = true;
-            open.inboxes.values().cloned().collect()
+            let inboxes = open.inboxes.values();
+            inboxes.map(|(_, inbox)| Arc::clone(inbox)).collect()
         };
         if !inboxes.is_empty() {
             tracing::info!(sockets = inboxes.len(), "closing the open sockets");
@@ -84,10 +122,22 @@ pub(crate) struct OpenSocket {
     number: u64,
 }
 
+impl OpenSocket {
+    /// Counts that more came for it than may wait.
+    pub(crate) fn overflowed(&self) {
+        let mut open = self.sockets.lock();
+        if let Some(&(via, _)) = open.inboxes.get(&self.number) {
+            open.counts[via as usize].overflowed += 1;
+        }
+    }
+}
+
 impl Drop for OpenSocket {
     fn drop(&mut self) {
         let mut open = self.sockets.lock();
-        open.inboxes.remove(&self.number);
+        if let Some((via, _)) = open.inboxes.remove(&self.number) {
+            open.counts[via as usize].open -= 1;
+        }
         if open.inboxes.is_empty() {
             self.sockets.none_left.notify_waiters();
         }
@@ -120,7 +170,9 @@ mod tests {
     async fn a_drain_goes_in_batches_and_waits_for_the_last_socket() {
         let sockets = Arc::new(Sockets::default());
         let inboxes = [inbox(), inbox(), inbox()];
-        let open = inboxes.each_ref().map(|inbox| sockets.open(inbox));
+        let open = inboxes
+            .each_ref()
+            .map(|inbox| sockets.open(Via::WebSocket, inbox));
         let mut drain = Box::pin(sockets.drain(2, HOUR));
         assert!(drain.as_mut().now_or_never().is_none());
         let told = inboxes.each_ref().map(|inbox| is_told_to_drain(inbox));
@@ -141,7 +193,7 @@ mod tests {
         let sockets = Arc::new(Sockets::default());
         sockets.drain(1, HOUR).await;
         let late = inbox();
-        let _open = sockets.open(&late);
+        let _open = sockets.open(Via::LongPoll, &late);
         assert!(is_told_to_drain(&late));
     }
 }

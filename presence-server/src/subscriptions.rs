@@ -1,6 +1,7 @@
 //! Who is told of what: the channels that have joined each topic, and the sockets of each id.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use presence_core::channel::ChannelId;
@@ -26,6 +27,8 @@ impl Subscriber {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     topics: Mutex<BTreeMap<Arc<str>, Vec<Subscriber>>>,
+    /// How many they are in all topics.
+    channels: AtomicUsize,
     sockets: Mutex<BTreeMap<Arc<str>, Vec<Arc<Inbox>>>>,
 }
 
@@ -47,6 +50,7 @@ impl Subscriptions {
             .entry(Arc::clone(topic))
             .or_default()
             .push(subscriber);
+        self.channels.fetch_add(1, Ordering::Relaxed);
         subscription
     }
 
@@ -58,6 +62,7 @@ impl Subscriptions {
                 .position(|other| other.is(inbox, channel));
             if let Some(at) = at {
                 subscribers.remove(at);
+                self.channels.fetch_sub(1, Ordering::Relaxed);
             }
             if subscribers.is_empty() {
                 topics.remove(topic);
@@ -112,6 +117,11 @@ impl Subscriptions {
     /// How many channels are told of a topic.
     pub(crate) fn count(&self, topic: &str) -> usize {
         lock(&self.topics).get(topic).map_or(0, Vec::len)
+    }
+
+    /// How many channels are told of any topic.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add_socket(&self, id: Arc<str>, inbox: Arc<Inbox>) {

@@ -18,6 +18,7 @@ use self::longpoll::Sessions;
 use crate::connection::Connection;
 use crate::endpoint::{ConnectInfo, Refused, Routes, UserSocket};
 use crate::node::Node;
+use crate::sockets::Via;
 
 /// How phoenix.js marks the token among the sub-protocols.
 const AUTH_TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
@@ -64,7 +65,7 @@ pub(crate) struct Endpoint<U> {
 
 impl<U: Send + Sync + 'static> Endpoint<U> {
     /// Lets a client in, or does not.
-    fn connect(&self, info: &ConnectInfo) -> Result<Connection<U>, Refused> {
+    fn connect(&self, info: &ConnectInfo, via: Via) -> Result<Connection<U>, Refused> {
         let serializer = Serializer::negotiate(info.param("vsn")).map_err(|error| {
             tracing::info!(%error, "a client is refused");
             Refused
@@ -72,6 +73,7 @@ impl<U: Send + Sync + 'static> Endpoint<U> {
         let connected = (self.connect)(info)?;
         Ok(Connection::new(
             self.node.clone(),
+            via,
             Arc::clone(&self.routes),
             serializer,
             Arc::new(connected.user),

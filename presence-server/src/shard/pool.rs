@@ -1,12 +1,13 @@
 //! The shards of a node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use presence_core::entry::Pid;
 use presence_core::tracker::ConfigError;
 use presence_core::wire::cluster;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Command, Report, Setup, Word, shard_of};
 
@@ -85,22 +86,38 @@ impl Pool {
         self.ask(|done| Command::Report { done }).await
     }
 
+    /// The same of those that say so within `limit`, and the numbers of the others.
+    pub(crate) async fn reports_within(&self, limit: Duration) -> (Vec<Report>, Vec<u32>) {
+        let until = Instant::now() + limit;
+        let (mut reports, mut silent) = (Vec::new(), Vec::new());
+        for (shard, answer) in (0..).zip(self.asked(|done| Command::Report { done })) {
+            match timeout_at(until, answer).await {
+                Ok(Ok(report)) => reports.push(report),
+                _ => silent.push(shard),
+            }
+        }
+        (reports, silent)
+    }
+
     async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
-        let asked: Vec<_> = self
-            .shards
-            .iter()
-            .map(|shard| {
-                let (done, answer) = oneshot::channel();
-                let _ = shard.send(command(done));
-                answer
-            })
-            .collect();
         let mut answers = Vec::new();
-        for answer in asked {
+        for answer in self.asked(command) {
             // One that has ended does not answer.
             answers.extend(answer.await);
         }
         answers
+    }
+
+    fn asked<T>(
+        &self,
+        command: impl Fn(oneshot::Sender<T>) -> Command,
+    ) -> Vec<oneshot::Receiver<T>> {
+        let ask = |shard: &mpsc::UnboundedSender<Command>| {
+            let (done, answer) = oneshot::channel();
+            let _ = shard.send(command(done));
+            answer
+        };
+        self.shards.iter().map(ask).collect()
     }
 }
 

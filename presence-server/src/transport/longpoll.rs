@@ -29,6 +29,7 @@ use self::elsewhere::Errand;
 use self::session::{Fetched, NoRoom, Poll, Session};
 use super::{Endpoint, connect_info};
 use crate::node::Node;
+use crate::sockets::Via;
 
 pub(super) use self::elsewhere::serve;
 pub(super) use self::session::Sessions;
@@ -116,7 +117,7 @@ fn begin<U: Send + Sync + 'static>(
     params: BTreeMap<String, String>,
 ) -> Answer {
     let info = connect_info(params, headers);
-    let Ok(connection) = endpoint.connect(&info) else {
+    let Ok(connection) = endpoint.connect(&info, Via::LongPoll) else {
         return Answer::status(403);
     };
     match endpoint.sessions.begin(&endpoint.node) {

@@ -27,6 +27,7 @@ use self::frame::{Decoder, Incoming};
 use self::handshake::Handshake;
 use super::{Endpoint, connect_info};
 use crate::connection::{Gone, Received, Transport};
+use crate::sockets::Via;
 
 /// Bytes that are read at once, into the stack.
 const READ: usize = 16 << 10;
@@ -54,7 +55,7 @@ pub(super) async fn handle<U: Send + Sync + 'static>(
         Err(error) => return (StatusCode::BAD_REQUEST, error.body_text()).into_response(),
     };
     let info = connect_info(params, request.headers());
-    let Ok(connection) = endpoint.connect(&info) else {
+    let Ok(connection) = endpoint.connect(&info, Via::WebSocket) else {
         return StatusCode::FORBIDDEN.into_response();
     };
     let max_bytes = endpoint.node.config().wire.max_frame_bytes;
@@ -65,7 +66,7 @@ pub(super) async fn handle<U: Send + Sync + 'static>(
             Ok(upgraded) => {
                 tokio::spawn(connection.run(Carrier::new(upgraded, max_bytes)));
             }
-            Err(error) => tracing::info!(%error, "a client was gone before it was a WebSocket"),
+            Err(error) => tracing::debug!(%error, "a client was gone before it was a WebSocket"),
         }
     });
     answer
@@ -112,7 +113,7 @@ impl Carrier {
                 }
                 Ok(None) => {}
                 Err(violation) => {
-                    tracing::info!(%violation, "a client breaks the protocol");
+                    tracing::info!(error = %violation, "a client breaks the protocol");
                     return Poll::Ready(Some(Received::Close(violation.close_code())));
                 }
             }

@@ -151,18 +151,7 @@ impl Site {
         query: &str,
         protocols: Option<&str>,
     ) -> Result<Client, u16> {
-        let url = format!("ws://{}/socket/websocket?vsn=2.0.0&{query}", self.address);
-        let mut request = url.into_client_request().unwrap();
-        if let Some(protocols) = protocols {
-            let headers = request.headers_mut();
-            headers.insert("sec-websocket-protocol", protocols.parse().unwrap());
-        }
-        let stream = self.tcp().await;
-        match patient(tokio_tungstenite::client_async(request, stream)).await {
-            Ok((socket, _)) => Ok(Client(socket)),
-            Err(Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("{error}"),
-        }
+        Client::connect(self.address, query, protocols).await
     }
 
     /// Opens a WebSocket; `None` where there is no server, or it ends.
@@ -227,6 +216,26 @@ impl Site {
 pub(crate) struct Client(WebSocketStream<TcpStream>);
 
 impl Client {
+    /// Opens a WebSocket; the status where it is refused.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        query: &str,
+        protocols: Option<&str>,
+    ) -> Result<Self, u16> {
+        let url = format!("ws://{address}/socket/websocket?vsn=2.0.0&{query}");
+        let mut request = url.into_client_request().unwrap();
+        if let Some(protocols) = protocols {
+            let headers = request.headers_mut();
+            headers.insert("sec-websocket-protocol", protocols.parse().unwrap());
+        }
+        let stream = TcpStream::connect(address).await.unwrap();
+        match patient(tokio_tungstenite::client_async(request, stream)).await {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Joins a topic; the payload of the answer.
     pub(crate) async fn join(&mut self, topic: &str, params: &Value) -> Value {
         let join = serde_json::json!(["1", "1", topic, "phx_join", params]);

@@ -78,6 +78,7 @@ impl Sessions {
             entry,
             receiver,
             sign_every: node.config().idle_timeout / 2,
+            has_overflowed: false,
         };
         Ok((token, carrier))
     }
@@ -200,6 +201,7 @@ pub(super) struct Carrier {
     receiver: mpsc::Receiver<Frame>,
     /// How often the socket is told that the client still polls.
     sign_every: Duration,
+    has_overflowed: bool,
 }
 
 impl Transport for Carrier {
@@ -228,7 +230,7 @@ impl Transport for Carrier {
         let mut outgoing = lock(&session.outgoing);
         outgoing.bytes += message.len();
         if outgoing.bytes > session.max_bytes {
-            tracing::warn!("a client does not poll: its session is closed");
+            self.has_overflowed = true;
             return Err(Gone);
         }
         outgoing.messages.push_back(message);
@@ -238,6 +240,10 @@ impl Transport for Carrier {
     async fn flush(&mut self) -> Result<(), Gone> {
         self.entry.session.changed.notify_one();
         Ok(())
+    }
+
+    fn has_overflowed(&self) -> bool {
+        self.has_overflowed
     }
 
     async fn close(&mut self, _code: u16) {}
