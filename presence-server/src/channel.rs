@@ -372,7 +372,10 @@ pub(crate) fn run<C: Channel>(
     async move {
         // Dropped last, whatever happens, and so after the socket was told.
         let presences = presences;
-        let how = run.await.unwrap_or(End::Crashed);
+        let how = run.await.unwrap_or_else(|_| {
+            tracing::error!(topic = %presences.topic, "a channel has panicked");
+            End::Crashed
+        });
         inbox.send(Event::Ended { channel, how });
         drop(presences);
     }
@@ -425,7 +428,7 @@ fn serve<C: Channel>(
                 return End::Stopped;
             }
             Err(JoinError::Failed(failure)) => {
-                tracing::warn!(%topic, %failure, "join crashed");
+                tracing::warn!(%topic, error = %failure, "a join crashed");
                 return End::Crashed;
             }
         };
@@ -466,7 +469,7 @@ fn serve<C: Channel>(
                 Ok(Next::Reply(status, response)) => (Some((status, response)), false),
                 Ok(Next::ReplyAndStop(status, response)) => (Some((status, response)), true),
                 Err(failure) => {
-                    tracing::warn!(%topic, %failure, "channel crashed");
+                    tracing::warn!(%topic, error = %failure, "a channel crashed");
                     return End::Crashed;
                 }
             };

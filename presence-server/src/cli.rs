@@ -44,6 +44,9 @@ pub(crate) struct Cli {
     /// What to log: off, error, warn, info, debug or trace, or TARGET=LEVEL,…
     #[arg(long, env = "PRESENCE_LOG", value_name = "FILTER", default_value = "warn", value_parser = log_filter)]
     pub(crate) log: String,
+    /// How to log: as text, or as one JSON object a line (json)
+    #[arg(long, env = "PRESENCE_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, hide_possible_values = true)]
+    pub(crate) log_format: LogFormat,
     #[command(flatten)]
     pub(crate) sign_in: SignIn,
     #[command(flatten)]
@@ -60,6 +63,12 @@ pub(crate) struct Cli {
 pub(crate) enum App {
     Guide,
     Conformance,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]

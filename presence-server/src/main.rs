@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::cluster::ClusterError;
 use crate::cli::value::SomeTime;
-use crate::cli::{App, Cli, SignIn};
+use crate::cli::{App, Cli, LogFormat, SignIn};
 
 /// The exit code of a server that could not start, as of a bad flag.
 const NOT_STARTED: u8 = 2;
@@ -95,11 +95,7 @@ fn main() -> ExitCode {
 
 /// Serves until a signal comes.
 async fn run(cli: &Cli) -> Result<(), StartError> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&cli.log))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    begin_log(cli);
     let system = System::new();
     // Before the first word of listening, so that a stop right after it is in good order too.
     let signals = Signals::listen().map_err(StartError::Signals)?;
@@ -133,10 +129,29 @@ async fn run(cli: &Cli) -> Result<(), StartError> {
     if let Some(mesh) = mesh {
         Mesh::start_for(&node, mesh).await?;
     }
+    let name = &*node.config().name;
+    tracing::info!(name, incarnation = node.incarnation(), %address, "listening");
     // Whoever has closed our output does not want to know.
     let _ = writeln!(io::stdout(), "listening on http://{address}{query}");
     serve::serve(&node, listener, router).await;
     Ok(())
+}
+
+/// Writes the log to standard error.
+fn begin_log(cli: &Cli) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&cli.log))
+        .with_writer(io::stderr);
+    match cli.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => {
+            log.json().flatten_event(true).init();
+            // Or a panic would be lines among the objects.
+            std::panic::set_hook(Box::new(|panic| {
+                tracing::error!(error = %panic, "a panic");
+            }));
+        }
+    }
 }
 
 /// Listens on the first address of a host that can be listened on.

@@ -59,7 +59,7 @@ fn a_bad_flag_or_variable_is_named_and_ends_with_code_2() {
         &'static [(&'static str, &'static str)],
         &'static str,
     );
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         (&["--frob"], &[], "unexpected argument '--frob' found"),
         (&["guide"], &[], "unexpected argument 'guide' found"),
         (
@@ -96,6 +96,11 @@ fn a_bad_flag_or_variable_is_named_and_ends_with_code_2() {
             &["--log=presence_server=loud"],
             &[],
             "invalid value 'presence_server=loud' for '--log <FILTER>'",
+        ),
+        (
+            &[],
+            &[("PRESENCE_LOG_FORMAT", "xml")],
+            "invalid value 'xml' for 'PRESENCE_LOG_FORMAT'",
         ),
         (
             &["--max-frame=0"],
@@ -268,6 +273,33 @@ async fn a_stop_closes_sockets_with_1012_and_ends_polls() {
             (Some(0), "", "")
         );
     }
+}
+
+#[tokio::test]
+async fn a_log_of_json_is_an_object_a_line() {
+    let flags = ["--log=info", "--log-format=json", "--app=conformance"];
+    let program = Program::start(&flags);
+    let address = program.address.to_string();
+    let mut client = program.connect("").await.unwrap();
+    let answer = client.join("conf:1", &json!({ "crash": true })).await;
+    assert_eq!(answer["status"], "error");
+    program.signal("TERM");
+    let ended = program.ended().await;
+    let said = |line| serde_json::from_str::<Value>(line).unwrap();
+    let said: Vec<_> = ended.stderr.lines().map(said).collect();
+    let find = |message: &str| {
+        let found = said.iter().find(|said| said["message"] == message);
+        found.unwrap_or_else(|| panic!("no {message:?} in {}", ended.stderr))
+    };
+    assert_eq!(find("listening")["level"], "INFO");
+    assert_eq!(find("listening")["address"], *address);
+    assert_eq!(find("a channel has panicked")["topic"], "conf:1");
+    let error = &find("a panic")["error"];
+    assert!(
+        error.as_str().unwrap().contains("asked the join to crash"),
+        "{error}"
+    );
+    assert_eq!(find("closing the open sockets")["sockets"], 1);
 }
 
 /// Begins a request and does not finish it, which no server can wait for.

@@ -52,7 +52,7 @@ fn connect(tokens: &Tokens, info: &ConnectInfo, now_ms: i64) -> Result<Connected
         return Ok(Connected { user, id: None });
     };
     let id = tokens.verify(token, now_ms).map_err(|error| {
-        tracing::info!(%error, "a token is refused");
+        tracing::info!(%error, "a client without a good token is refused");
         Refused
     })?;
     let text = match &id {

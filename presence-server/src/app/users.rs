@@ -23,7 +23,7 @@ pub fn socket(node: &Node, tokens: Tokens) -> UserSocket<User> {
     UserSocket::new(move |info| {
         let token = info.param("token").or(info.auth_token.as_deref());
         let user = User::of_token(&tokens, token, unix_ms(&node)).map_err(|reason| {
-            tracing::info!(%reason, "a client without a good token is refused");
+            tracing::info!(error = %reason, "a client without a good token is refused");
             Refused
         })?;
         let id = Some(format!("user_socket:{user}").into());

@@ -48,7 +48,7 @@ impl Handler for Receiver {
                 } => {
                     let told = self.subscriptions.broadcast(&topic, &event, &payload, None);
                     if let Err(error) = told {
-                        tracing::error!(%peer, %topic, %error, "a broadcast has no frame");
+                        tracing::warn!(%peer, %topic, %error, "a broadcast has no frame");
                     }
                 }
                 Message::Disconnect { socket_id } => self.subscriptions.disconnect(&socket_id),
