@@ -20,7 +20,7 @@ use presence_core::tracker::journal::{Header, Record};
 use presence_core::tracker::{self, Tracker};
 use presence_core::wire::cluster;
 use presence_server::app::{self, Tokens};
-use presence_server::cluster::Message;
+use presence_server::cluster::{Mesh, MeshConfig, Message, Secret};
 use presence_server::env::{Environment as _, System};
 use presence_server::journal::{Journal, Journals};
 use presence_server::node::{Config, Node};
@@ -159,6 +159,62 @@ async fn what_another_node_says_is_counted() {
         (&replica["name"], &replica["incarnation"]),
         (&json!("other"), &json!(7))
     );
+}
+
+#[tokio::test]
+async fn nodes_of_a_cluster_tell_of_each_other() {
+    let named = |name: &str| Config {
+        name: name.into(),
+        tracker: tracker::Config::with_periods(Duration::from_millis(50), 5),
+        ..Config::default()
+    };
+    let (a, b) = (
+        Server::guide(named("a")).await,
+        Server::guide(named("b")).await,
+    );
+    let secret = Secret::new("of this test alone").unwrap();
+    let mut mesh = MeshConfig::new(secret);
+    mesh.bind = "127.0.0.1:0".into();
+    let first = Mesh::start_for(&a.node, mesh.clone()).await.unwrap();
+    mesh.join = vec![first.local_addr().to_string()];
+    let _second = Mesh::start_for(&b.node, mesh).await.unwrap();
+    let _alice = a.join("room:1", "Alice").await;
+
+    let told = async {
+        loop {
+            let metrics = b.metrics().await;
+            if metrics.value(r#"presence_presences{shard="0"}"#) == 1.0 {
+                return metrics;
+            }
+        }
+    };
+    let metrics = patient(told).await;
+    assert_eq!(metrics.value(r#"presence_own_presences{shard="0"}"#), 0.0);
+    assert_eq!(metrics.value(r#"presence_peer_connected{peer="a"}"#), 1.0);
+    for counted in [
+        "sent_messages",
+        "sent_bytes",
+        "received_messages",
+        "received_bytes",
+    ] {
+        let series = format!("presence_peer_{counted}_total{{peer=\"a\"}}");
+        assert!(metrics.value(&series) > 0.0, "{series}");
+    }
+    let seen = b.cluster().await;
+    let peer = &seen["peers"][0];
+    assert_eq!(
+        (&peer["name"], &peer["connected"]),
+        (&json!("a"), &json!(true))
+    );
+    assert_eq!(peer["incarnation"], a.node.incarnation());
+    assert_eq!(peer["address"], first.local_addr().to_string());
+
+    // Neither changes any more: what they have seen is the same.
+    let agree = async {
+        let clocks = |mut seen: Value| seen["shards"][0]["clocks"].take();
+        while clocks(a.cluster().await) != clocks(b.cluster().await) {}
+    };
+    patient(agree).await;
 }
 
 #[tokio::test]
@@ -594,7 +650,18 @@ impl Metrics {
             let labels = labels.strip_suffix('}').unwrap();
             for label in labels.split(',').filter(|label| !label.is_empty()) {
                 let (label, quoted) = label.split_once('=').unwrap();
-                assert!(["shard", "status", "transport", "le", "name", "version"].contains(&label));
+                assert!(
+                    [
+                        "shard",
+                        "status",
+                        "transport",
+                        "le",
+                        "name",
+                        "version",
+                        "peer"
+                    ]
+                    .contains(&label)
+                );
                 assert!(quoted.starts_with('"') && quoted.ends_with('"'), "{line}");
             }
             let suffix = name.strip_prefix(family).unwrap();
