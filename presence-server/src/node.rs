@@ -180,6 +180,9 @@ impl Node {
         })))
     }
 
+    /// How long a node that stops waits at most until the others have heard of it.
+    const HEARD: Duration = Duration::from_secs(1);
+
     /// The node's world.
     pub fn env(&self) -> &Arc<dyn Environment> {
         &self.0.env
@@ -338,12 +341,19 @@ impl Node {
     /// Tells the other nodes that this one stops, closes all sockets with code 1012, in batches, so that
     /// their clients connect again elsewhere, and leaves the cluster once they are closed.
     ///
-    /// The order matters: after the word that the node stops nobody is told of the leaves of its
-    /// presences, which end with their sockets.
+    /// The order matters. After the word that the node stops nobody is told of the leaves of its
+    /// presences, which end with their sockets; and no socket is closed before the other nodes have
+    /// heard that word, or what its client tracks elsewhere might be heard first and be listed beside
+    /// what it takes the place of.
     pub async fn drain(&self) {
         let config = &self.0.config;
         self.0.is_stopping.store(true, Ordering::Release);
         self.0.shards.stop().await;
+        let heard = self.0.relay.reach_all(self.peers());
+        let limit = config.tracker.broadcast_period.min(Self::HEARD);
+        if tokio::time::timeout(limit, heard).await.is_err() {
+            tracing::info!(?limit, "a node has not said that it knows of the stop");
+        }
         let sockets = &self.0.sockets;
         sockets.drain(config.drain_batch, config.drain_pause).await;
         if let Some(transport) = self.0.transport.get() {

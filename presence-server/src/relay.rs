@@ -11,7 +11,10 @@ use presence_core::tracker::To;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::cluster::{Message, Transport};
+use crate::cluster::{Message, Peer, Transport};
+
+/// The service that says that a node is there.
+const HERE: &str = "here";
 
 /// What answers the requests of other nodes.
 pub(crate) type Service = dyn Fn(Bytes) -> BoxFuture<'static, Bytes> + Send + Sync;
@@ -43,13 +46,23 @@ struct Request<'a> {
 impl Relay {
     /// At most `places` requests of other nodes are under way at once.
     pub(crate) fn new(transport: Arc<OnceLock<Arc<dyn Transport>>>, places: usize) -> Self {
-        Self {
+        let relay = Self {
             transport,
             services: Mutex::default(),
             asked: Mutex::default(),
             last: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-        }
+        };
+        let here = |_| Box::pin(std::future::ready(Bytes::from_static(b"here"))) as _;
+        relay.serve(HERE, Arc::new(here));
+        relay
+    }
+
+    /// Returns once all of these nodes that are connected have taken in what they were sent before.
+    pub(crate) async fn reach_all(&self, peers: Vec<Peer>) {
+        let connected = peers.into_iter().filter(|peer| peer.is_connected);
+        let asked = connected.map(|peer| async move { self.ask(&peer.name, HERE, b"").await });
+        futures_util::future::join_all(asked).await;
     }
 
     /// Lets `service` answer the requests for its name.

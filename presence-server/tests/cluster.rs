@@ -316,6 +316,8 @@ async fn renewed(flags: &[&str]) -> Arc<Seen> {
         *sites[n].lock().unwrap() = None;
         node.signal("TERM");
         assert_eq!(node.ended().await.code, Some(0));
+        // As long as a program takes to be replaced, and clients to come back elsewhere.
+        sleep(PERIOD).await;
         let node = cluster.start(n);
         *sites[n].lock().unwrap() = Some(node.address);
         nodes[n] = Some(node);
