@@ -152,7 +152,10 @@ impl World<'_> {
                     life.shards[shard].removed.insert(replica.clone());
                     let of = node_named(&self.nodes, replica.name());
                     if let Some(life) = &mut self.nodes[node].life {
-                        life.shards[shard].heard[of].stopping = None;
+                        // A later life may be the one that stops.
+                        let stopping = &mut life.shards[shard].heard[of].stopping;
+                        *stopping = stopping
+                            .filter(|stopping| stopping.incarnation != replica.incarnation());
                     }
                 }
                 self.coverage.count(Counted::Permdown);
