@@ -17,7 +17,7 @@ use crate::journal::Journals;
 use crate::metrics::Merges;
 use crate::presence::{PresenceError, Process};
 use crate::relay::Relay;
-use crate::shard::{self, Command, Pause, Pool, Read, Report, Setup, Word, Words};
+use crate::shard::{self, Command, Pause, Pool, Read, Report, Setup, Snapshots, Word, Words};
 use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
 
@@ -43,6 +43,8 @@ pub struct Config {
     /// Bytes of messages of other nodes that may wait for one shard before nothing more is read from
     /// their connections: 64 MiB by default.
     pub shard_inbox_bytes: usize,
+    /// Bytes of lists that are kept for whoever reads them again: 64 MiB by default.
+    pub snapshot_bytes: usize,
     /// Where what happens to the shards is written down, for replay: nowhere by default.
     pub journals: Option<Arc<dyn Journals>>,
     /// How long a topic rests after a presence diff, for each client that was told: 20 µs by default,
@@ -85,6 +87,7 @@ impl Default for Config {
             tracker: tracker::Config::default(),
             pool_size: 1,
             shard_inbox_bytes: 64 << 20,
+            snapshot_bytes: 64 << 20,
             journals: None,
             diff_pause: Duration::from_micros(20),
             max_connections: 65_536,
@@ -110,6 +113,7 @@ struct Inner {
     config: Config,
     incarnation: u64,
     subscriptions: Arc<Subscriptions>,
+    snapshots: Arc<Snapshots>,
     sockets: Arc<Sockets>,
     shards: Pool,
     words: Words,
@@ -146,6 +150,7 @@ impl Node {
         }
         let incarnation = shard::incarnation(&*env);
         let subscriptions = Arc::<Subscriptions>::default();
+        let snapshots = Arc::new(Snapshots::new(config.snapshot_bytes));
         let transport = Arc::default();
         let merges: Vec<_> = (0..config.pool_size).map(|_| Merges::new()).collect();
         let setup = |(number, merges): (u32, &Merges)| Setup {
@@ -156,6 +161,7 @@ impl Node {
             pause: Pause(config.diff_pause),
             env: Arc::clone(&env),
             subscriptions: Arc::clone(&subscriptions),
+            snapshots: Arc::clone(&snapshots),
             transport: Arc::clone(&transport),
             journals: config.journals.clone(),
             merges: merges.clone(),
@@ -168,6 +174,7 @@ impl Node {
             config,
             incarnation,
             subscriptions,
+            snapshots,
             sockets: Arc::default(),
             shards,
             words,
@@ -252,10 +259,16 @@ impl Node {
     }
 
     /// The presences of a topic, by key.
+    ///
+    /// What this node has tracked by now is among them, and what others have told it a moment ago. A
+    /// list that is read again and again waits for nothing, however much there is to merge.
     pub async fn list(&self, topic: &str) -> Json<'static> {
+        if let Some(list) = self.0.snapshots.read(topic) {
+            return Arc::unwrap_or_clone(list);
+        }
         let topic = topic.into();
         let list = self.read(|done| Read::List { topic, done }).await;
-        list.unwrap_or(Json::EMPTY)
+        list.map_or(Json::EMPTY, Arc::unwrap_or_clone)
     }
 
     /// The presence of one key in a topic; `None` where nobody is tracked under it.

@@ -13,8 +13,9 @@
 
 mod changes;
 mod pool;
+mod snapshots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +24,7 @@ use presence_core::channel::ChannelId;
 use presence_core::clock::{Context, ReplicaId};
 use presence_core::entry::Pid;
 use presence_core::presence::{self, KeyBuf, Meta, PhxRef, Presences};
-use presence_core::set::{JoinError, UpdateError};
+use presence_core::set::{JoinError, Set, UpdateError};
 use presence_core::tracker::journal::{Header, Input, Outcome, Record};
 use presence_core::tracker::{
     ChangeError, Config, ConfigError, Event as TrackerEvent, Stats, Status, Tracker, Update,
@@ -42,9 +43,13 @@ use crate::subscriptions::Subscriptions;
 
 pub(crate) use self::changes::Pause;
 pub(crate) use self::pool::{Pool, Words};
+pub(crate) use self::snapshots::Snapshots;
 
 /// How many commands one turn takes.
 const BATCH: usize = 1024;
+
+/// How many snapshots one turn makes.
+const SNAPSHOTS: usize = 16;
 
 /// What a shard is asked for.
 pub(crate) enum Command {
@@ -96,7 +101,7 @@ pub(crate) type Change = dyn FnMut(&str, &Meta) -> Option<Meta> + Send;
 pub(crate) enum Read {
     List {
         topic: Arc<str>,
-        done: oneshot::Sender<Json<'static>>,
+        done: oneshot::Sender<Arc<Json<'static>>>,
     },
     Key {
         topic: Arc<str>,
@@ -177,6 +182,7 @@ pub(crate) struct Setup {
     pub(crate) pause: Pause,
     pub(crate) env: Arc<dyn Environment>,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) transport: Arc<OnceLock<Arc<dyn Transport>>>,
     pub(crate) journals: Option<Arc<dyn Journals>>,
     pub(crate) merges: Merges,
@@ -207,6 +213,7 @@ impl Setup {
             );
             self.subscriptions
                 .crash(|topic| shard_of(topic, pool_size) == shard);
+            self.snapshots.clear();
             let incarnation = incarnation(&*self.env).max(header.replica.incarnation() + 1);
             (tracker, header) = match self.life(incarnation, origin) {
                 Ok(next) => next,
@@ -272,6 +279,8 @@ struct Shard<'a> {
     /// What the tracker's time counts from.
     origin: Instant,
     telling: Telling,
+    /// The topics whose snapshots are outdated.
+    outdated: BTreeSet<Arc<str>>,
     journal: Option<Box<dyn Journal>>,
     /// Of the words that waited when the tracker's timer was due, how many are to be heard before it
     /// hears of the timer.
@@ -301,6 +310,7 @@ impl<'a> Shard<'a> {
             tracker,
             origin,
             telling: Telling::new(Arc::clone(&setup.subscriptions), setup.pause),
+            outdated: BTreeSet::new(),
             journal,
             unheard: None,
             is_stopping,
@@ -326,6 +336,7 @@ impl<'a> Shard<'a> {
                 some = words.recv() => word = some,
                 () = until(self.telling.next_rest()) => {}
                 () = until(due) => {}
+                () = std::future::ready(()), if !self.outdated.is_empty() => {}
             }
             let mut reads = self.telling.end_rests(Instant::now());
             for command in batch.drain(..) {
@@ -346,6 +357,7 @@ impl<'a> Shard<'a> {
             self.handle_timeout(words.len());
             self.telling.tell(Instant::now());
             self.answer(reads);
+            self.make_snapshots();
             tokio::task::yield_now().await;
         }
     }
@@ -496,17 +508,30 @@ impl<'a> Shard<'a> {
     /// Calls the tracker and passes on all that comes of it.
     fn call(&mut self, input: Input) -> Outcome {
         let at = self.origin.elapsed();
+        let is_own = match &input {
+            Input::Track { .. }
+            | Input::Update { .. }
+            | Input::UpdateAll { .. }
+            | Input::Untrack { .. }
+            | Input::UntrackPid { .. } => true,
+            Input::Message { .. }
+            | Input::Connected { .. }
+            | Input::Gone { .. }
+            | Input::Timeout
+            | Input::Stop => false,
+        };
         let record = Record { at, input };
         if let Some(journal) = &mut self.journal {
             journal.record(&record);
         }
         let outcome = record.input.apply(&mut self.tracker, at);
         self.past.now = self.tracker.stats();
-        self.drain();
+        self.drain(is_own);
         outcome
     }
 
-    fn drain(&mut self) {
+    /// Passes on all that came of an input, which was this node's own or not.
+    fn drain(&mut self, is_own: bool) {
         let shard = self.setup.number;
         let transport = self.setup.transport.get();
         while let Some(transmit) = self.tracker.poll_transmit() {
@@ -515,7 +540,13 @@ impl<'a> Shard<'a> {
                 transport.send(&transmit.to, &Message::Tracker { shard, message });
             }
         }
-        while let Some(diff) = self.tracker.poll_diff_of(|topic| self.telling.wants(topic)) {
+        let snapshots = &self.setup.snapshots;
+        while let Some(diff) = self.tracker.poll_diff_of(|topic| {
+            if snapshots.changed(topic, is_own) {
+                self.outdated.insert(Arc::clone(topic));
+            }
+            self.telling.wants(topic)
+        }) {
             self.telling.note(diff);
         }
         while let Some(event) = self.tracker.poll_event() {
@@ -535,11 +566,19 @@ impl<'a> Shard<'a> {
     fn answer(&mut self, reads: Vec<Read>) {
         let set = self.tracker.set();
         let mut lists: BTreeMap<Arc<str>, Arc<Json<'static>>> = BTreeMap::new();
-        let list_of = |topic: &str| json(&Presences::group(set.list(topic)).to_json());
+        let mut list_of = |topic: &Arc<str>| {
+            let list = lists
+                .entry(Arc::clone(topic))
+                .or_insert_with_key(|topic| list_of(set, topic));
+            Arc::clone(list)
+        };
         for read in reads {
             match read {
                 Read::List { topic, done } => {
-                    let _ = done.send(list_of(&topic));
+                    let list = list_of(&topic);
+                    self.setup.snapshots.keep(&topic, &list);
+                    self.outdated.remove(&topic);
+                    let _ = done.send(list);
                 }
                 Read::Key { topic, key, done } => {
                     let presence = presence::by_key(set, &topic, key.as_key());
@@ -550,12 +589,22 @@ impl<'a> Shard<'a> {
                 }
                 Read::State { topic, state } => {
                     if let Some(state) = self.telling.hold(&topic, state) {
-                        let list = lists
-                            .entry(topic)
-                            .or_insert_with_key(|topic| Arc::new(list_of(topic)));
-                        state.push(Arc::clone(list));
+                        state.push(list_of(&topic));
                     }
                 }
+            }
+        }
+    }
+
+    /// Makes some of the outdated snapshots anew, so many that nobody waits long.
+    fn make_snapshots(&mut self) {
+        for _ in 0..SNAPSHOTS {
+            let Some(topic) = self.outdated.pop_first() else {
+                return;
+            };
+            if self.setup.snapshots.expire(&topic) {
+                let list = list_of(self.tracker.set(), &topic);
+                self.setup.snapshots.keep(&topic, &list);
             }
         }
     }
@@ -593,6 +642,10 @@ async fn until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
+}
+
+fn list_of(set: &Set, topic: &str) -> Arc<Json<'static>> {
+    Arc::new(json(&Presences::group(set.list(topic)).to_json()))
 }
 
 fn json(text: &str) -> Json<'static> {

@@ -326,6 +326,32 @@ async fn processes_are_tracked_until_they_are_dropped_and_changed_together() {
     b.lists("room:1", &["Watcher"]).await;
 }
 
+/// Guards against: a list that is kept for its readers and is older than what they did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_is_read_again_and_again_has_what_this_node_did_by_then() {
+    let bus = Bus::default();
+    let (a, b) = (
+        Server::start(&bus, "a").await,
+        Server::start(&bus, "b").await,
+    );
+    let (here, there) = (a.node.process(), b.node.process());
+    for n in 0..200 {
+        let key = format!("key{n}");
+        here.track("t", key.as_str(), &json!({})).await.unwrap();
+        assert!(a.keys("t").await.contains(&key), "{key}");
+        assert!(a.keys("t").await.contains(&key), "{key}");
+        here.untrack("t", key.as_str()).await;
+        assert!(!a.keys("t").await.contains(&key), "{key}");
+        if n % 50 == 0 {
+            there.track("t", key.as_str(), &json!({})).await.unwrap();
+            let heard = async { while !a.keys("t").await.contains(&key) {} };
+            patient(heard).await;
+            there.untrack("t", key.as_str()).await;
+            a.lists("t", &[]).await;
+        }
+    }
+}
+
 /// Journals in memory.
 #[derive(Debug, Default)]
 struct Kept(Mutex<Vec<Arc<Mutex<Lines>>>>);
