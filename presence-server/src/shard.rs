@@ -27,7 +27,8 @@ use presence_core::presence::{self, KeyBuf, Meta, PhxRef, Presences};
 use presence_core::set::{JoinError, Set, UpdateError};
 use presence_core::tracker::journal::{Header, Input, Outcome, Record};
 use presence_core::tracker::{
-    ChangeError, Config, ConfigError, Event as TrackerEvent, Stats, Status, Tracker, Update,
+    ChangeError, Config, ConfigError, Event as TrackerEvent, Refusal, Stats, Status, Tracker,
+    Update,
 };
 use presence_core::wire::{Json, cluster};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -279,6 +280,8 @@ struct Shard<'a> {
     /// What the tracker's time counts from.
     origin: Instant,
     telling: Telling,
+    /// The nodes of which a message was refused.
+    refused: BTreeSet<Arc<str>>,
     /// The topics whose snapshots are outdated.
     outdated: BTreeSet<Arc<str>>,
     journal: Option<Box<dyn Journal>>,
@@ -310,6 +313,7 @@ impl<'a> Shard<'a> {
             tracker,
             origin,
             telling: Telling::new(Arc::clone(&setup.subscriptions), setup.pause),
+            refused: BTreeSet::new(),
             outdated: BTreeSet::new(),
             journal,
             unheard: None,
@@ -390,20 +394,39 @@ impl<'a> Shard<'a> {
                     peer: Arc::clone(&peer),
                     message,
                 };
-                if let Outcome::Heard(Err(error)) = self.call(input) {
-                    let shard = self.setup.number;
-                    tracing::debug!(shard, %peer, %error, "a message is refused");
+                if let Outcome::Heard(Err(refusal)) = self.call(input) {
+                    self.log_refusal(&peer, &refusal);
                 } else if let Some(merge) = merge {
                     merge.end();
                 }
                 drop(room);
             }
             Word::Connected(peer) => {
+                self.refused.remove(&peer);
                 self.call(Input::Connected { peer });
             }
             Word::Gone(peer) => {
                 self.call(Input::Gone { peer });
             }
+        }
+    }
+
+    /// Logs what an operator should know, of each node once until it is connected again.
+    fn log_refusal(&mut self, peer: &Arc<str>, refusal: &Refusal) {
+        let is_known = match refusal {
+            // What comes late, as it may.
+            Refusal::Departed(_) | Refusal::Superseded { .. } => true,
+            Refusal::Sender { .. }
+            | Refusal::OwnName(_)
+            | Refusal::TooMany(_)
+            | Refusal::Foreign { .. }
+            | Refusal::Merge(_) => !self.refused.insert(Arc::clone(peer)),
+        };
+        let shard = self.setup.number;
+        if is_known {
+            tracing::debug!(shard, %peer, error = %refusal, "a message is refused");
+        } else {
+            tracing::warn!(shard, %peer, error = %refusal, "a message is refused, and more may be");
         }
     }
 

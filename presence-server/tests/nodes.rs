@@ -14,8 +14,10 @@ use futures_util::future::BoxFuture;
 use presence_core::presence::Meta;
 use presence_core::tracker::journal::{Header, Record};
 use presence_core::tracker::{self, To};
+use presence_core::wire::cluster::Version;
 use presence_server::app::{self, Tokens};
-use presence_server::cluster::{Handler, Message, Peer, Transport};
+use presence_server::channel::IntoPayload as _;
+use presence_server::cluster::{Handler, Mesh, MeshConfig, Message, Peer, Secret, Transport};
 use presence_server::env::{Environment as _, System};
 use presence_server::journal::{Journal, Journals};
 use presence_server::node::{Config, Node};
@@ -103,11 +105,17 @@ impl Server {
     }
 
     async fn start_with(bus: &Bus, config: Config) -> Self {
+        let server = Self::alone(config).await;
+        bus.join(&server.node);
+        server
+    }
+
+    /// A node that is in no cluster yet.
+    async fn alone(config: Config) -> Self {
         let system = System::new();
         let listener = system.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let node = Node::start(Arc::new(system.clone()), config).unwrap();
-        bus.join(&node);
         let tokens = Tokens::new(&app::conformance::secret_key_base()).unwrap();
         let router = app::conformance(&node, tokens);
         let served = node.clone();
@@ -350,6 +358,51 @@ async fn a_list_that_is_read_again_and_again_has_what_this_node_did_by_then() {
             a.lists("t", &[]).await;
         }
     }
+}
+
+/// A cluster that is renewed node by node: an old version beside the present one.
+#[tokio::test]
+async fn nodes_of_two_versions_are_one_cluster() {
+    let mut servers = Vec::new();
+    let mut join = Vec::new();
+    for (name, version) in [("a", Version::V1), ("b", Version::V2), ("c", Version::V2)] {
+        let server = Server::alone(config(name)).await;
+        let secret = Secret::new("of this test alone").unwrap();
+        let mesh = MeshConfig {
+            bind: "127.0.0.1:0".into(),
+            join: join.clone(),
+            max_version: version,
+            ..MeshConfig::new(secret)
+        };
+        let mesh = Mesh::start_for(&server.node, mesh).await.unwrap();
+        join.push(mesh.local_addr().to_string());
+        servers.push((server, mesh));
+    }
+    let topic = "room:1";
+    let mut clients = Vec::new();
+    for (n, (server, _)) in servers.iter().enumerate() {
+        clients.push(server.joined(topic, &format!("user{n}")).await.0);
+    }
+    for (server, _) in &servers {
+        server.lists(topic, &["user0", "user1", "user2"]).await;
+    }
+    let versions = servers[1].0.node.peers();
+    let versions: Vec<_> = versions.iter().map(|peer| peer.version).collect();
+    assert_eq!(versions, [1, 2]);
+    for server in [0, 1] {
+        let payload = json!({ "of": server });
+        let payload = payload.into_payload();
+        servers[server]
+            .0
+            .node
+            .broadcast(topic, "word", &payload)
+            .unwrap();
+        for client in &mut clients {
+            assert_eq!(client.event("word").await, json!({ "of": server }));
+        }
+    }
+    drop(clients.remove(0));
+    servers[1].0.lists(topic, &["user1", "user2"]).await;
 }
 
 /// Journals in memory.

@@ -51,6 +51,7 @@ impl World<'_> {
             local,
         );
         let goodbye = matches!(message.body, Body::Permdown);
+        let is_notice = matches!(message.body, Body::Superseded { .. });
         let stopping = match message.body {
             Body::Stopping { handover, .. } => Some(handover),
             _ => None,
@@ -72,8 +73,12 @@ impl World<'_> {
                         known(is) && (before != now || !known(*was))
                     }
                 };
-                heard.hear(local, sent, new);
-                heard.hear_stop(from_replica.incarnation(), stopping);
+                // A notice is taken from a life that is not known, too, which is not heard by that.
+                let is_heard = after.is_some_and(|(now, _)| *now == from_replica) || !is_notice;
+                if is_heard {
+                    heard.hear(local, sent, new);
+                    heard.hear_stop(from_replica.incarnation(), stopping);
+                }
                 if goodbye {
                     heard.goodbye = heard.goodbye.max(from_replica.incarnation());
                 }
