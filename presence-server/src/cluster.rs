@@ -20,7 +20,9 @@ mod queue;
 mod receiver;
 mod roster;
 mod said;
+mod secure;
 mod tasks;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use presence_core::wire::{Payload, cluster};
 pub use self::config::{ConfigError, Identity, MeshConfig, Secret};
 pub use self::mesh::{Mesh, StartError};
 pub(crate) use self::receiver::Receiver;
+pub use self::tls::{Tls, TlsError, TlsPart};
 
 /// What one node tells another.
 #[derive(Clone, Debug, PartialEq)]

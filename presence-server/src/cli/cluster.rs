@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use presence_core::tracker;
-use presence_server::cluster::{MeshConfig, Secret};
+use presence_server::cluster::{MeshConfig, Secret, Tls, TlsError, TlsPart};
 use presence_server::node::Config;
 
 use super::value::{Bytes, Period, count, yes_or_no};
@@ -57,6 +57,30 @@ pub(crate) struct Cluster {
         group = "secret"
     )]
     cluster_secret_file: Option<PathBuf>,
+    /// The certificate of this node, for its name, in PEM: nodes speak TLS with each other
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_CERT",
+        value_name = "FILE",
+        requires_all = ["cluster_bind", "cluster_key", "cluster_ca"]
+    )]
+    cluster_cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_KEY",
+        value_name = "FILE",
+        requires = "cluster_cert"
+    )]
+    cluster_key: Option<PathBuf>,
+    /// The certificate of the CA that has signed those of all nodes, in PEM
+    #[arg(
+        long,
+        env = "PRESENCE_CLUSTER_CA",
+        value_name = "FILE",
+        requires = "cluster_cert"
+    )]
+    cluster_ca: Option<PathBuf>,
     /// The name of the cluster; nodes of another are refused
     #[arg(
         long,
@@ -102,6 +126,14 @@ pub(crate) enum ClusterError {
         path: PathBuf,
         error: std::io::Error,
     },
+    #[error("{part} cannot be read from {}: {error}", .path.display())]
+    TlsFile {
+        part: TlsPart,
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("{error} ({})", .path.display())]
+    Tls { path: PathBuf, error: TlsError },
     #[error("{0} (--cluster-secret or --cluster-secret-file)")]
     Secret(#[from] presence_server::cluster::ConfigError),
 }
@@ -148,7 +180,37 @@ impl Cluster {
             cluster_name: self.cluster_name.as_str().into(),
             broadcast_period,
             queue_bytes: self.max_cluster_queue.0,
+            tls: self.tls()?,
             ..MeshConfig::new(Secret::new(secret)?)
         }))
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, ClusterError> {
+        let (Some(certificate), Some(key), Some(ca)) =
+            (&self.cluster_cert, &self.cluster_key, &self.cluster_ca)
+        else {
+            return Ok(None);
+        };
+        let read = |part, path: &PathBuf| {
+            std::fs::read(path).map_err(|error| {
+                let path = path.clone();
+                ClusterError::TlsFile { part, path, error }
+            })
+        };
+        let tls = Tls::new(
+            read(TlsPart::Certificate, certificate)?,
+            read(TlsPart::Key, key)?,
+            read(TlsPart::Ca, ca)?,
+        );
+        let tls = tls.map_err(|error| {
+            let path = match error.part() {
+                TlsPart::Certificate => certificate,
+                TlsPart::Key => key,
+                TlsPart::Ca => ca,
+            };
+            let path = path.clone();
+            ClusterError::Tls { path, error }
+        });
+        tls.map(Some)
     }
 }

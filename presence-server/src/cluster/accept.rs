@@ -1,14 +1,16 @@
 //! Accepting: who connects has a limited time to prove that it belongs to the cluster, and so many may
 //! try at once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::meet::Meeting;
+use super::handshake::Role;
+use super::link::Link;
+use super::meet::{MeetError, Meeting};
 use super::mesh::Shared;
 use crate::env::{BoxStream, Listener};
 
@@ -41,12 +43,21 @@ pub(super) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
 }
 
 async fn answer(shared: &Arc<Shared>, stream: BoxStream, from: SocketAddr) {
-    let mut meeting = Meeting::new(stream, shared.config.handshake_timeout());
-    let admit = |met: &_, lost| shared.admit(met, from.ip(), lost);
     // The port is another one each time, and so no part of what is logged once.
     let address = from.ip().to_canonical().to_string();
-    match meeting.answer(&shared.local, shared.nonce(), admit).await {
-        Ok(link) => shared.run(link, meeting, address),
+    match meet(shared, stream, from.ip()).await {
+        Ok((link, meeting)) => shared.run(link, meeting, address),
         Err(error) => shared.log_refusal(&address, &error),
     }
+}
+
+async fn meet(
+    shared: &Arc<Shared>,
+    stream: BoxStream,
+    from: IpAddr,
+) -> Result<(Arc<Link>, Meeting), MeetError> {
+    let mut meeting = shared.meeting(Role::Acceptor, stream).await?;
+    let admit = |met: &_, lost| shared.admit(met, from, lost);
+    let link = meeting.answer(&shared.local, shared.nonce(), admit).await?;
+    Ok((link, meeting))
 }

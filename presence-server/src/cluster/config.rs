@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use presence_core::wire::cluster::{Limits, Version};
 
+use super::tls::Tls;
+
 /// The longest name of a node or a cluster, in bytes: that of a replica.
 pub(super) const MAX_NAME_BYTES: usize = 255;
 
@@ -78,6 +80,8 @@ pub struct MeshConfig {
     pub cluster_name: Arc<str>,
     /// What proves that a node belongs to the cluster.
     pub secret: Secret,
+    /// With what nodes speak TLS: not at all by default. All nodes of a cluster do, or none.
+    pub tls: Option<Tls>,
     /// How often a tracker speaks: 1.5 s by default.
     pub broadcast_period: Duration,
     /// After how long without a frame one is sent: one broadcast period.
@@ -174,6 +178,7 @@ impl MeshConfig {
             join: Vec::new(),
             cluster_name: "presence".into(),
             secret,
+            tls: None,
             broadcast_period: Duration::from_millis(1500),
             keepalive: None,
             silence: None,

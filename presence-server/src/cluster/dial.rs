@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::handshake::HandshakeError;
-use super::meet::{MeetError, Meeting};
+use super::handshake::{HandshakeError, Role};
+use super::meet::MeetError;
 use super::mesh::Shared;
 use super::places::{Dialled, Next};
 use super::roster::{Attempt, Sign};
@@ -136,7 +136,7 @@ async fn dial(shared: &Arc<Shared>, address: &str) {
 /// Makes a link with the node at a place.
 async fn connect(shared: &Arc<Shared>, address: &str, attempt: Attempt) -> Result<(), DialError> {
     let (stream, to) = open(shared, address).await?;
-    let mut meeting = Meeting::new(stream, shared.config.handshake_timeout());
+    let mut meeting = shared.meeting(Role::Dialer, stream).await?;
     let begin = |met: &_| shared.begin(address, attempt, met);
     let met = meeting.dial(&shared.local, shared.nonce(), begin).await?;
     let link = shared

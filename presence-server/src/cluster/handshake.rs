@@ -88,6 +88,10 @@ pub(super) enum HandshakeError {
     TooManyPeers { max: usize },
     #[error("already connected with {name:?}")]
     Already { name: Arc<str> },
+    #[error(
+        "another node's certificate: the other node says that it is {name:?}, and shows one for {names}"
+    )]
+    Certificate { name: Arc<str>, names: String },
     #[error("no handshake: byte {at}: no {what}")]
     Malformed { what: &'static str, at: usize },
     #[error("no handshake: a frame of kind {kind}, not {wanted}")]
@@ -111,6 +115,7 @@ impl HandshakeError {
             Self::TooManyPeers { .. } => 9,
             Self::Already { .. } => 10,
             Self::Malformed { .. } | Self::Unexpected { .. } => NO_HANDSHAKE,
+            Self::Certificate { .. } => 12,
             Self::Refused { code, .. } => *code,
         }
     }
@@ -128,6 +133,7 @@ impl HandshakeError {
             8 => "incarnation",
             9 => "too many nodes",
             10 => "already connected",
+            12 => "certificate",
             _ => "no handshake",
         }
     }
@@ -286,8 +292,9 @@ fn split_proof(body: &[u8]) -> Result<(&[u8; PROOF_BYTES], &[u8]), HandshakeErro
         .ok_or(HandshakeError::Malformed { what, at })
 }
 
-#[derive(Clone, Copy)]
-enum Role {
+/// Who speaks first, and who answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
     Dialer,
     Acceptor,
 }

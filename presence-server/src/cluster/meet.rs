@@ -1,18 +1,20 @@
 //! Two nodes meet on a stream: the handshake with its bytes and its time limit.
 //!
-//! This is where a stream becomes one of the cluster. It takes any stream: one that is encrypted is
-//! wrapped before it comes here.
+//! This is where a stream becomes one of the cluster. It takes any stream, and wraps it in TLS where
+//! the cluster speaks it: the time limit is for both handshakes together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout};
 
 use super::config::MIN_MAX_FRAME_BYTES;
 use super::frame::{Frame, FrameError, FrameReader};
-use super::handshake::{self, Acceptor, Dialer, HandshakeError, LinkId, Local, Met, Nonce};
+use super::handshake::{self, Acceptor, Dialer, HandshakeError, LinkId, Local, Met, Nonce, Role};
 use super::link::Link;
+use super::secure::{Certificate, NoTls, Secure, Secured};
 use crate::env::BoxStream;
 
 /// How long one who is refused may take to read why, and how many bytes of it are read meanwhile.
@@ -23,7 +25,10 @@ const REFUSAL_READS: usize = 64;
 pub(super) struct Meeting {
     pub(super) reader: FrameReader<ReadHalf<BoxStream>>,
     pub(super) writer: WriteHalf<BoxStream>,
-    timeout: Duration,
+    /// That of the other node, where TLS is spoken.
+    certificate: Option<Certificate>,
+    since: Instant,
+    limit: Duration,
 }
 
 /// Why a stream does not become a link.
@@ -31,10 +36,31 @@ pub(super) struct Meeting {
 pub(super) enum MeetError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Tls(NoTls),
     #[error("no handshake: {0}")]
-    Frame(#[from] FrameError),
+    Frame(FrameError),
     #[error("the handshake took longer than {0:?}")]
     TimedOut(Duration),
+}
+
+impl From<FrameError> for MeetError {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Io(error) => match NoTls::of(&error) {
+                Some(error) => Self::Tls(error),
+                None => Self::Frame(error.into()),
+            },
+            FrameError::TooLong { len, .. } if is_tls(len) => Self::Tls(NoTls::NotPlain),
+            error => Self::Frame(error),
+        }
+    }
+}
+
+/// Whether the length of a frame is what TLS begins with: a record of a handshake (22) or an alert (21),
+/// and its version.
+fn is_tls(len: usize) -> bool {
+    matches!(len.saturating_sub(4) >> 16, 0x15_03 | 0x16_03)
 }
 
 impl MeetError {
@@ -42,6 +68,7 @@ impl MeetError {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Handshake(error) => error.kind(),
+            Self::Tls(error) => error.kind(),
             Self::Frame(FrameError::TooLong { .. } | FrameError::Empty) => "no handshake",
             Self::Frame(_) => "broken",
             Self::TimedOut(_) => "timed out",
@@ -58,6 +85,8 @@ impl MeetError {
         match self {
             Self::Handshake(HandshakeError::Refused { .. }) => None,
             Self::Handshake(error) => Some(error.refusal()),
+            // TLS tells by itself, where it is spoken here.
+            Self::Tls(error) if *error != NoTls::NotPlain => None,
             other => Some(handshake::refusal(
                 handshake::NO_HANDSHAKE,
                 &other.to_string(),
@@ -67,12 +96,41 @@ impl MeetError {
 }
 
 impl Meeting {
-    pub(super) fn new(stream: BoxStream, timeout: Duration) -> Self {
+    pub(super) fn new(stream: BoxStream, limit: Duration) -> Self {
         let (read, writer) = tokio::io::split(stream);
         Self {
             reader: FrameReader::new(read, MIN_MAX_FRAME_BYTES),
             writer,
-            timeout,
+            certificate: None,
+            since: Instant::now(),
+            limit,
+        }
+    }
+
+    /// The same, once TLS is spoken.
+    pub(super) async fn secure(
+        stream: BoxStream,
+        limit: Duration,
+        secure: &Secure,
+        role: Role,
+    ) -> Result<Self, MeetError> {
+        let since = Instant::now();
+        match timeout(limit, secure.wrap(role, stream)).await {
+            Ok(Ok(Secured {
+                stream,
+                certificate,
+            })) => Ok(Self {
+                certificate: Some(certificate),
+                since,
+                ..Self::new(stream, limit)
+            }),
+            Ok(Err((error, stream))) => {
+                // TLS has told why.
+                let mut plain = Self::new(stream, limit);
+                let _ = timeout(REFUSAL_TIMEOUT, plain.refuse(&[])).await;
+                Err(FrameError::Io(error).into())
+            }
+            Err(_) => Err(MeetError::TimedOut(limit)),
         }
     }
 
@@ -83,19 +141,19 @@ impl Meeting {
         nonce: Nonce,
         begin: impl FnOnce(&Met) -> Result<Option<LinkId>, HandshakeError>,
     ) -> Result<Met, MeetError> {
-        let limit = self.timeout;
+        let left = self.left();
         let handshake = async {
             let (dialer, hello) = Dialer::new(local, nonce);
             self.send(&hello).await?;
             let introduced = dialer.handle_challenge(self.receive().await?)?;
+            self.verify(&introduced.met)?;
             let lost = begin(&introduced.met)?;
             self.send(&introduced.begin(lost)).await?;
             introduced.handle_welcome(self.receive().await?)?;
             Ok(introduced.met)
         };
-        let met = timeout(limit, handshake).await;
-        self.end(met.unwrap_or(Err(MeetError::TimedOut(limit))))
-            .await
+        let met = timeout(left, handshake).await;
+        self.end(met).await
     }
 
     /// Answers. `admit` gives the link with the node that has dialled, if it may have one: the first
@@ -106,16 +164,33 @@ impl Meeting {
         nonce: Nonce,
         admit: impl FnOnce(&Met, Option<LinkId>) -> Result<Arc<Link>, HandshakeError>,
     ) -> Result<Arc<Link>, MeetError> {
-        let limit = self.timeout;
+        let left = self.left();
         let handshake = async {
             let (acceptor, challenge) = Acceptor::new(local, nonce, self.receive().await?)?;
             self.send(&challenge).await?;
             let (met, lost) = acceptor.handle_begin(self.receive().await?)?;
+            self.verify(&met)?;
             Ok(admit(&met, lost)?)
         };
-        let met = timeout(limit, handshake).await;
-        self.end(met.unwrap_or(Err(MeetError::TimedOut(limit))))
-            .await
+        let met = timeout(left, handshake).await;
+        self.end(met).await
+    }
+
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.since.elapsed())
+    }
+
+    /// Whether the certificate is that of the node which the other says it is.
+    fn verify(&self, met: &Met) -> Result<(), HandshakeError> {
+        match &self.certificate {
+            Some(certificate) if !certificate.is_for(&met.name) => {
+                Err(HandshakeError::Certificate {
+                    name: Arc::clone(&met.name),
+                    names: certificate.names(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn send(&mut self, frame: &[u8]) -> Result<(), FrameError> {
@@ -129,7 +204,8 @@ impl Meeting {
     }
 
     /// Tells the other node why it is refused, where it is.
-    async fn end<T>(&mut self, met: Result<T, MeetError>) -> Result<T, MeetError> {
+    async fn end<T>(&mut self, met: Result<Result<T, MeetError>, Elapsed>) -> Result<T, MeetError> {
+        let met = met.unwrap_or(Err(MeetError::TimedOut(self.limit)));
         if let Err(error) = &met
             && let Some(refusal) = error.refusal()
         {
@@ -154,7 +230,6 @@ impl Meeting {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
-    use tokio::time::Instant;
 
     use super::super::config::{Identity, MeshConfig, Secret};
     use super::super::roster::Roster;

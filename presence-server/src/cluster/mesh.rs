@@ -44,7 +44,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::config::{ConfigError, Identity, MeshConfig, split_address};
-use super::handshake::{self, HandshakeError, LinkId, Local, Met, Nonce};
+use super::handshake::{self, HandshakeError, LinkId, Local, Met, Nonce, Role};
 use super::introduce::{self, Introduction};
 use super::link::{Bounds, End, Link, Signal};
 use super::meet::{MeetError, Meeting};
@@ -52,9 +52,11 @@ use super::pauses::Jitter;
 use super::places::{Dialled, Next, Places};
 use super::roster::{Attempt, Roster, Sign};
 use super::said::Said;
+use super::secure::Secure;
 use super::tasks::{Owned, Tasks};
+use super::tls::TlsError;
 use super::{Handler, Message, Peer, Transport, accept, codec, dial};
-use crate::env::{Environment, Listener};
+use crate::env::{BoxStream, Environment, Listener};
 use crate::node::Node;
 
 /// The embedded transport of a node. It ends with its last `Arc`.
@@ -73,6 +75,9 @@ pub enum StartError {
     /// The settings can't work.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The node can't speak TLS with its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No connection can be awaited there.
     #[error("{address} can't be listened at: {error}")]
     Bind {
@@ -89,7 +94,8 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// [`StartError`]: the settings can't work, or the address is not to be had.
+    /// [`StartError`]: the settings can't work, the certificate is not one that others would take, or the
+    /// address is not to be had.
     pub async fn start(
         env: Arc<dyn Environment>,
         identity: Identity,
@@ -98,6 +104,11 @@ impl Mesh {
     ) -> Result<Arc<Self>, StartError> {
         config.validate()?;
         identity.validate()?;
+        let secure = config
+            .tls
+            .as_ref()
+            .map(|tls| Secure::new(Arc::clone(&env), tls, &identity.name))
+            .transpose()?;
         let (listener, address) = bind(&*env, &config)
             .await
             .map_err(|error| StartError::Bind {
@@ -105,8 +116,11 @@ impl Mesh {
                 error,
             })?;
         let advertised = config.advertise.clone().unwrap_or(address.to_string());
-        let shared = Arc::new(Shared::new(env, identity, config, advertised, handler));
-        info!(%address, "awaiting other nodes");
+        let shared = Arc::new(Shared::new(
+            env, identity, config, secure, advertised, handler,
+        ));
+        let tls = shared.secure.is_some();
+        info!(%address, tls, "awaiting other nodes");
         shared
             .tasks
             .spawn(accept::accept(Arc::clone(&shared), listener));
@@ -201,6 +215,7 @@ pub(super) struct Shared {
     pub(super) env: Arc<dyn Environment>,
     pub(super) config: MeshConfig,
     pub(super) local: Local,
+    secure: Option<Secure>,
     pub(super) said: Said,
     /// All but those of links.
     pub(super) tasks: Tasks,
@@ -223,6 +238,7 @@ impl Shared {
         env: Arc<dyn Environment>,
         identity: Identity,
         config: MeshConfig,
+        secure: Option<Secure>,
         advertised: String,
         handler: Arc<dyn Handler>,
     ) -> Self {
@@ -244,6 +260,7 @@ impl Shared {
         Self {
             env,
             local: Local::new(identity, &config, advertised),
+            secure,
             said: Said::default(),
             tasks: Tasks::new(),
             links: Tasks::new(),
@@ -290,6 +307,19 @@ impl Shared {
             part.copy_from_slice(&self.env.random().to_be_bytes());
         }
         nonce
+    }
+
+    /// A meeting on a stream, in TLS if this node speaks it.
+    pub(super) async fn meeting(
+        &self,
+        role: Role,
+        stream: BoxStream,
+    ) -> Result<Meeting, MeetError> {
+        let limit = self.config.handshake_timeout();
+        match &self.secure {
+            Some(secure) => Meeting::secure(stream, limit, secure, role).await,
+            None => Ok(Meeting::new(stream, limit)),
+        }
     }
 
     fn jitter(&self) -> Jitter {

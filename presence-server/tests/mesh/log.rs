@@ -21,9 +21,13 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
     /// How many lines of a level have this in them.
     pub(crate) fn count(&self, level: &str, text: &str) -> usize {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let log = self.text();
         let lines = log.lines();
         lines
             .filter(|line| line.contains(level) && line.contains(text))

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod certificates;
 mod faults;
 mod log;
 mod meeting;
@@ -12,4 +13,6 @@ mod node;
 mod proxy;
 mod rates;
 mod refusals;
+mod relay;
 mod stopping;
+mod tls;

@@ -191,6 +191,12 @@ impl Node {
         self.record.wait_for(&event).await;
     }
 
+    /// Waits until a node has said anything.
+    pub(crate) async fn heard_some(&self, from: &str) {
+        let is_met = |event: &Event| matches!(event, Event::Received(name, _) if name == from);
+        self.record.wait(|events| events.iter().any(is_met)).await;
+    }
+
     /// Says something to a node until it was heard.
     pub(crate) async fn reach(&self, other: &Self, from: &str, to: &str, text: &str) {
         let event = Event::Received(from.into(), message(text));
