@@ -5,8 +5,10 @@
 mod program;
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -180,6 +182,70 @@ fn what_keeps_it_from_starting_is_told_in_one_line() {
             ended.stderr.lines().count(),
             1,
             "{args:?}\n{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told_in_one_line() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("certificates");
+    std::fs::create_dir_all(&folder).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let signed = CertificateParams::new(["b.test".to_owned()]).unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file("b.pem", signed.self_signed(&key).unwrap().pem());
+    let key = file("b.key", key.serialize_pem());
+    let cases = [
+        (
+            [&*good, &key, "/nowhere/ca"],
+            "the CA's certificate cannot be read from /nowhere/ca: ".to_owned(),
+        ),
+        (
+            [&key, &key, &good],
+            format!("the node's certificate is missing: there is no PEM section of a CERTIFICATE ({key})\n"),
+        ),
+        (
+            [&good, "/dev/null", &good],
+            "the node's key is missing: there is no PEM section of a PRIVATE KEY that is not encrypted (/dev/null)\n".to_owned(),
+        ),
+        (
+            [&good, &key, &good],
+            "the node's name is \"a.test\", and its certificate is for \"b.test\"\n".to_owned(),
+        ),
+    ];
+    for ([certificate, key, ca], said) in cases {
+        let args = [
+            "--port=0",
+            "--node=a.test",
+            "--cluster-bind=127.0.0.1:0",
+            "--cluster-secret=of these tests alone",
+            "--cluster-cert",
+            certificate,
+            "--cluster-key",
+            key,
+        ];
+        let ended = run(&args, &[("PRESENCE_CLUSTER_CA", ca)]);
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""));
+        let said = format!("presence-server: {said}");
+        assert!(ended.stderr.starts_with(&said), "{said}{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        for missing in [4..6, 6..8] {
+            let mut args = args.to_vec();
+            args.drain(missing);
+            let ended = run(&args, &[("PRESENCE_CLUSTER_CA", ca)]);
+            assert_eq!(ended.code, Some(2));
+            let said = "error: the following required arguments were not provided:\n  --cluster-";
+            assert!(ended.stderr.starts_with(said), "{}", ended.stderr);
+        }
+        let ended = run(&args, &[]);
+        assert!(
+            ended.stderr.contains("--cluster-ca <FILE>"),
+            "{}",
             ended.stderr
         );
     }

@@ -4,7 +4,7 @@
 //! it has one connection with each. What breaks is dialled again; a node whose connection breaks, and
 //! where nobody listens any more, is gone.
 //!
-//! # What the secret protects, and what it does not
+//! # What the secret protects, and what TLS adds
 //!
 //! Both ends of a connection prove that they know the cluster's [`Secret`](super::Secret) before a message is taken,
 //! without telling it. So nobody without it can become one of the cluster, by accident or on purpose.
@@ -18,7 +18,19 @@
 //! - hide who is there: whoever connects is told the name, the address and the cluster of the node,
 //!   since that is what an operator must know where two nodes don't suit each other.
 //!
-//! In a network that others use too, put TLS around it.
+//! In a network that others use too, give each node a certificate ([`MeshConfig::tls`]). Then
+//!
+//! - what nodes say is encrypted, and nobody changes it unnoticed; what was recorded stays secret though
+//!   a node's key becomes known later;
+//! - only who has a certificate of the cluster's CA is told anything, or can try guesses of the secret,
+//!   which is still asked for;
+//! - a node has the name that is in its certificate, and no other. Both ends compare them, so that a
+//!   node of the cluster can't stand between two others;
+//! - all nodes must have one: who speaks TLS and who does not refuse each other.
+//!
+//! It does not hide who speaks with whom, how much and when, nor the certificates of who is dialled,
+//! which anyone can ask for. No certificate is revoked before it ends: a node whose key is lost is shut
+//! out by a new CA, or not before its certificate ends.
 //!
 //! # When a node is gone
 //!
