@@ -118,10 +118,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(super) async fn read_some(&mut self) -> Result<(), FrameError> {
         self.release();
         self.buffer.reserve(READ_BYTES);
-        match self.io.read_buf(&mut self.buffer).await? {
-            0 if self.buffer.is_empty() => Err(FrameError::Closed),
-            0 => Err(FrameError::Truncated(self.buffer.len())),
-            _ => Ok(()),
+        match self.io.read_buf(&mut self.buffer).await {
+            Ok(1..) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error.into()),
+            // TLS that ends without a goodbye is an error of this kind: frames tell what is whole.
+            _ if self.buffer.is_empty() => Err(FrameError::Closed),
+            _ => Err(FrameError::Truncated(self.buffer.len())),
         }
     }
 

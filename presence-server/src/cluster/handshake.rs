@@ -293,7 +293,7 @@ fn split_proof(body: &[u8]) -> Result<(&[u8; PROOF_BYTES], &[u8]), HandshakeErro
 }
 
 /// Who speaks first, and who answers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub(super) enum Role {
     Dialer,
     Acceptor,

@@ -51,7 +51,7 @@ impl From<FrameError> for MeetError {
                 Some(error) => Self::Tls(error),
                 None => Self::Frame(error.into()),
             },
-            FrameError::TooLong { len, .. } if is_tls(len) => Self::Tls(NoTls::NotPlain),
+            FrameError::TooLong { len, .. } if is_tls(len) => Self::Tls(NoTls::NotOurs),
             error => Self::Frame(error),
         }
     }
@@ -86,7 +86,7 @@ impl MeetError {
             Self::Handshake(HandshakeError::Refused { .. }) => None,
             Self::Handshake(error) => Some(error.refusal()),
             // TLS tells by itself, where it is spoken here.
-            Self::Tls(error) if *error != NoTls::NotPlain => None,
+            Self::Tls(error) if *error != NoTls::NotOurs => None,
             other => Some(handshake::refusal(
                 handshake::NO_HANDSHAKE,
                 &other.to_string(),

@@ -8,6 +8,7 @@
 //! The keys of a connection are the one thing that a node draws at random without its
 //! [`Environment`].
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -108,8 +109,8 @@ impl Secure {
     }
 }
 
-impl std::fmt::Debug for Secure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secure")
     }
 }
@@ -186,9 +187,7 @@ fn check(
             error => error.to_string(),
         },
     };
-    let (own, between) = (tls.own.cert.split_first()).ok_or(TlsError::Missing {
-        part: super::tls::TlsPart::Certificate,
-    })?;
+    let (own, between) = (tls.own.cert.split_first()).expect("it was read with one at least");
     let certificate = Certificate(own.clone());
     if !certificate.is_for(&name) {
         let names = certificate.names();
@@ -273,9 +272,9 @@ impl TimeProvider for Clock {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(super) enum NoTls {
     #[error("this node speaks TLS, and the other does not")]
-    Plain,
+    NotTheirs,
     #[error("the other node speaks TLS, and this one does not")]
-    NotPlain,
+    NotOurs,
     #[error("the other node shows no certificate")]
     NoCertificate,
     #[error("the other node's certificate is refused: {0}")]
@@ -292,7 +291,7 @@ impl NoTls {
         let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
         Some(match error {
             // The first byte is that of no record.
-            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::Plain,
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTheirs,
             rustls::Error::NoCertificatesPresented => Self::NoCertificate,
             rustls::Error::InvalidCertificate(error) => Self::Certificate(fault(error)),
             rustls::Error::AlertReceived(alert) => match alert {
@@ -313,7 +312,7 @@ impl NoTls {
     /// Which it is, for those who log each once.
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Self::Plain | Self::NotPlain => "plain",
+            Self::NotTheirs | Self::NotOurs => "one-sided TLS",
             Self::NoCertificate | Self::Certificate(_) | Self::RefusesOurs(_) => "certificate",
             Self::Other(_) => "TLS",
         }

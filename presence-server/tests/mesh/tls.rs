@@ -314,6 +314,7 @@ async fn the_last_message_arrives_though_the_process_ends_right_after() {
 
 #[tokio::test]
 async fn a_node_that_ends_without_a_word_is_gone_and_may_come_back() {
+    let (log, _guard) = Log::start();
     let ca = Authority::new();
     let a = Node::start("a", ca.config("a")).await;
     let b = Node::start("b", ca.joining("b", &[a.address()])).await;
@@ -323,6 +324,8 @@ async fn a_node_that_ends_without_a_word_is_gone_and_may_come_back() {
     again.bind = a.address();
     drop(a);
     b.record.wait_for(&Event::Gone("a".into())).await;
+    let reason = "reason=the connection was closed";
+    assert_eq!(log.count("disconnected peer=\"a\"", reason), 1);
     let mut later = identity("a");
     later.incarnation = 2;
     let _a = Node::start_as(later, again).await;
