@@ -34,7 +34,7 @@ enum StartError {
     Signals(io::Error),
     #[error("the host {host:?} has no address: {error}")]
     Resolve { host: String, error: io::Error },
-    #[error("cannot listen on {address}: {}", reason(.error))]
+    #[error("cannot listen on {address}: {}", reason(.error, "--port takes another, and 0 a free one"))]
     Listen {
         address: SocketAddr,
         error: io::Error,
@@ -49,17 +49,25 @@ enum StartError {
     Journal { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Secrets(#[from] ClusterError),
-    #[error(transparent)]
+    #[error("{}", mesh_reason(.0))]
     Mesh(#[from] cluster::StartError),
     #[error("--auth is for --app guide: the conformance application has its own users")]
     AuthOfConformance,
 }
 
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "the port is in use; --port takes another, and 0 a free one".into()
+fn mesh_reason(error: &cluster::StartError) -> String {
+    match error {
+        cluster::StartError::Bind { address, error } => {
+            let reason = reason(error, "--cluster-bind takes another");
+            format!("cannot await other nodes on {address}: {reason}")
         }
+        error => error.to_string(),
+    }
+}
+
+fn reason(error: &io::Error, other_port: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("the port is in use; {other_port}"),
         _ => error.to_string(),
     }
 }

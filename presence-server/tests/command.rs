@@ -22,7 +22,10 @@ const NO_LIMIT: &str = "--shutdown-timeout=1h";
 fn help_names_each_flag_with_its_variable_and_default() {
     let ended = run(
         &["--help"],
-        &[("PRESENCE_SECRET_KEY_BASE", "not to be shown")],
+        &[
+            ("PRESENCE_SECRET_KEY_BASE", "not to be shown"),
+            ("PRESENCE_CLUSTER_SECRET", "not to be shown"),
+        ],
     );
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
     assert!(!ended.stdout.contains("not to be shown"));
@@ -32,6 +35,9 @@ fn help_names_each_flag_with_its_variable_and_default() {
         "[PRESENCE_TOKEN_MAX_AGE, default 14d]",
         "[PRESENCE_MAX_FRAME, default 8MiB]",
         "[PRESENCE_SHUTDOWN_TIMEOUT, default 30s]",
+        "[PRESENCE_CLUSTER_SECRET]",
+        "[PRESENCE_BROADCAST_PERIOD, default 1500ms]",
+        "[PRESENCE_PERMDOWN_PERIOD, default 20m]",
         "Exit code: 0 after a stop, 2 if it cannot start.",
     ] {
         assert!(ended.stdout.contains(said), "{said}\n{}", ended.stdout);
@@ -47,7 +53,7 @@ fn variables_are_named_after_their_flags() {
         .filter_map(|word| word.strip_prefix("--"))
         .filter(|flag| !["help", "version", "app"].contains(flag))
         .collect();
-    assert!(flags.len() > 20, "{flags:?}");
+    assert!(flags.len() > 35, "{flags:?}");
     for flag in flags {
         let variable = format!("PRESENCE_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&format!("[{variable}")), "{variable}\n{help}");
@@ -138,12 +144,106 @@ fn a_bad_flag_or_variable_is_named_and_ends_with_code_2() {
 }
 
 #[test]
+fn a_bad_flag_of_a_cluster_is_named_and_ends_with_code_2() {
+    type Case = (
+        &'static [&'static str],
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let cases: [Case; 13] = [
+        (
+            &["--cluster-bind=127.0.0.1:0"],
+            &[],
+            "the following required arguments were not provided:\n  --node <NAME>\n  <--cluster-secret <SECRET>|--cluster-secret-file <FILE>>",
+        ),
+        // Alone it would not be noticed that the node is alone.
+        (
+            &["--node=a", "--join=b:1"],
+            &[],
+            "the following required arguments were not provided:\n  --cluster-bind <HOST:PORT>",
+        ),
+        (
+            &["--node=a"],
+            &[("PRESENCE_CLUSTER_SECRET", "sixteen bytes of")],
+            "the following required arguments were not provided:\n  --cluster-bind <HOST:PORT>",
+        ),
+        (
+            &["--cluster-secret=a", "--cluster-secret-file=b"],
+            &[],
+            "the argument '--cluster-secret <SECRET>' cannot be used with '--cluster-secret-file <FILE>'",
+        ),
+        (
+            &["--cluster-bind=127.0.0.1"],
+            &[],
+            "invalid value '127.0.0.1' for '--cluster-bind <HOST:PORT>': write HOST:PORT, such as ",
+        ),
+        (
+            &[],
+            &[("PRESENCE_JOIN", "a:1,b")],
+            "invalid value 'b' for 'PRESENCE_JOIN': write HOST:PORT, such as ",
+        ),
+        (
+            &["--cluster-advertise=a:b"],
+            &[],
+            "invalid value 'a:b' for '--cluster-advertise <HOST:PORT>': write HOST:PORT, such as ",
+        ),
+        (
+            &["--node="],
+            &[],
+            "invalid value '' for '--node <NAME>': a name has 1 to 255 bytes",
+        ),
+        (
+            &["--node=a\nb"],
+            &[],
+            "invalid value 'a\nb' for '--node <NAME>': a name has 1 to 255 bytes",
+        ),
+        (
+            &[],
+            &[("PRESENCE_BROADCAST_PERIOD", "soon")],
+            "invalid value 'soon' for 'PRESENCE_BROADCAST_PERIOD': write a time such as 500ms, 30s, 5m, 12h or 14d; a bare number is milliseconds",
+        ),
+        (
+            &["--down-period=0"],
+            &[],
+            "invalid value '0' for '--down-period <MS>': it must be more than zero",
+        ),
+        (
+            &["--pool-size=65537"],
+            &[],
+            "invalid value '65537' for '--pool-size <COUNT>': write a whole number from 1 to 65536",
+        ),
+        (
+            &["--handover", "--permdown-on-shutdown"],
+            &[],
+            "the argument '--handover' cannot be used with '--permdown-on-shutdown'",
+        ),
+    ];
+    for (args, variables, said) in cases {
+        let ended = run(args, variables);
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
+        let said = format!("error: {said}");
+        assert!(
+            ended.stderr.starts_with(&said),
+            "{args:?}\n{}",
+            ended.stderr
+        );
+        assert!(!ended.stderr.contains("sixteen bytes of"));
+    }
+}
+
+#[test]
 fn what_keeps_it_from_starting_is_told_in_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     // Too long for a label of a name, so that nobody is asked for it.
     let host = "x".repeat(70);
-    let cases: [(&[&str], String); 6] = [
+    let taken_by_node = format!("--cluster-bind=127.0.0.1:{port}");
+    let [node, bind, secret] = [
+        "--node=a",
+        "--cluster-bind=127.0.0.1:0",
+        "--cluster-secret=sixteen bytes of",
+    ];
+    let cases: [(&[&str], String); 12] = [
         (
             &["--port", &port],
             format!("cannot listen on 127.0.0.1:{port}: the port is in use; --port takes another, and 0 a free one\n"),
@@ -167,6 +267,30 @@ fn what_keeps_it_from_starting_is_told_in_one_line() {
         (
             &["--auth", "--app=conformance", "--port=0"],
             "--auth is for --app guide: ".into(),
+        ),
+        (
+            &["--port=0", node, &taken_by_node, secret],
+            format!("cannot await other nodes on 127.0.0.1:{port}: the port is in use; --cluster-bind takes another\n"),
+        ),
+        (
+            &["--port=0", node, bind, "--cluster-secret=short"],
+            "the secret has 5 bytes, fewer than 16 (--cluster-secret or --cluster-secret-file)\n".into(),
+        ),
+        (
+            &["--port=0", node, bind, "--cluster-secret-file=/nowhere/secret"],
+            "the cluster's secret cannot be read from /nowhere/secret: ".into(),
+        ),
+        (
+            &["--port=0", "--broadcast-period=1000", "--down-period=12000"],
+            "down_period is 12s, but an idle replica speaks every max_silent_periods + 1 = 11 periods of 1s: it must be more than 12s\n".into(),
+        ),
+        (
+            &["--port=0", "--permdown-period=30000"],
+            "permdown_period is 30s, but must be more than down_period, 30s\n".into(),
+        ),
+        (
+            &["--port=0", "--journal=/dev/null/journal"],
+            "journals cannot be written to /dev/null/journal: ".into(),
         ),
     ];
     for (args, said) in cases {
@@ -450,4 +574,63 @@ async fn a_request_that_does_not_come_is_given_up() {
     }
     let (status, _) = program.get("/guide/config.json").await;
     assert_eq!(status, 200);
+}
+
+/// Two nodes find each other, one with its flags, the other with variables and a secret of a file.
+#[tokio::test]
+async fn flags_and_variables_make_a_cluster() {
+    let file = std::env::temp_dir().join(format!("presence-secret-{}", std::process::id()));
+    std::fs::write(&file, " sixteen bytes of\n").unwrap();
+    let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = reserved.local_addr().unwrap().to_string();
+    drop(reserved);
+    let bind = format!("--cluster-bind={first}");
+    let a = Program::start(&[
+        "--node=a",
+        &bind,
+        "--cluster-secret=sixteen bytes of",
+        "--broadcast-period=100",
+        "--log=info",
+    ]);
+    let file_path = file.display().to_string();
+    let variables = [
+        ("PRESENCE_PORT", "0"),
+        ("PRESENCE_NODE", "b"),
+        ("PRESENCE_CLUSTER_BIND", "127.0.0.1:0"),
+        ("PRESENCE_JOIN", &first),
+        ("PRESENCE_CLUSTER_SECRET_FILE", &file_path),
+        ("PRESENCE_BROADCAST_PERIOD", "100"),
+        ("PRESENCE_HANDOVER", "true"),
+    ];
+    let b = Program::start_with(&[], &variables);
+    for (node, other) in [(&a, "b"), (&b, "a")] {
+        let connected = async {
+            loop {
+                let (_, cluster) = node.get("/cluster").await;
+                let cluster: Value = serde_json::from_str(&cluster).unwrap();
+                let peer = &cluster["peers"][0];
+                if peer["name"] == other && peer["connected"] == true {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patient(connected).await;
+    }
+    std::fs::remove_file(&file).unwrap();
+    // A stop is no reason to warn, neither here nor there.
+    b.signal("TERM");
+    let ended = b.ended().await;
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    // By then it is known that nobody listens there any more.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    a.signal("TERM");
+    let ended = a.ended().await;
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.stderr.contains("a node's process is gone"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("WARN"), "{}", ended.stderr);
 }

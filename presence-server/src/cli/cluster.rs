@@ -7,19 +7,20 @@ use presence_core::tracker;
 use presence_server::cluster::{MeshConfig, Secret, Tls, TlsError, TlsPart};
 use presence_server::node::Config;
 
-use super::value::{Bytes, Period, count, yes_or_no};
+use super::value::{Bytes, Period, count, host_and_port, node_name, yes_or_no};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Cluster {
     /// The name of this node, which no other node of the cluster has
-    #[arg(long, env = "PRESENCE_NODE", value_name = "NAME")]
+    #[arg(long, env = "PRESENCE_NODE", value_name = "NAME", value_parser = node_name)]
     node: Option<String>,
     /// Where other nodes are awaited: makes this node one of a cluster
     #[arg(
         long,
         env = "PRESENCE_CLUSTER_BIND",
         value_name = "HOST:PORT",
+        value_parser = host_and_port,
         requires_all = ["node", "secret"]
     )]
     cluster_bind: Option<String>,
@@ -28,6 +29,7 @@ pub(crate) struct Cluster {
         long,
         env = "PRESENCE_CLUSTER_ADVERTISE",
         value_name = "HOST:PORT",
+        value_parser = host_and_port,
         requires = "cluster_bind"
     )]
     cluster_advertise: Option<String>,
@@ -37,6 +39,7 @@ pub(crate) struct Cluster {
         env = "PRESENCE_JOIN",
         value_name = "HOST:PORT,…",
         value_delimiter = ',',
+        value_parser = host_and_port,
         requires = "cluster_bind"
     )]
     join: Vec<String>,
@@ -46,6 +49,7 @@ pub(crate) struct Cluster {
         env = "PRESENCE_CLUSTER_SECRET",
         value_name = "SECRET",
         group = "secret",
+        requires = "cluster_bind",
         conflicts_with = "cluster_secret_file"
     )]
     cluster_secret: Option<String>,
@@ -54,7 +58,8 @@ pub(crate) struct Cluster {
         long,
         env = "PRESENCE_CLUSTER_SECRET_FILE",
         value_name = "FILE",
-        group = "secret"
+        group = "secret",
+        requires = "cluster_bind"
     )]
     cluster_secret_file: Option<PathBuf>,
     /// The certificate of this node, for its name, in PEM: nodes speak TLS with each other
@@ -86,7 +91,8 @@ pub(crate) struct Cluster {
         long,
         env = "PRESENCE_CLUSTER_NAME",
         value_name = "NAME",
-        default_value = "presence"
+        default_value = "presence",
+        value_parser = node_name
     )]
     cluster_name: String,
     /// How much may wait for one node; what comes on top is dropped and healed later
@@ -212,5 +218,111 @@ impl Cluster {
             ClusterError::Tls { path, error }
         });
         tls.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        cluster: Cluster,
+    }
+
+    fn flags(args: &[&str]) -> Cluster {
+        let args = [&["presence-server"], args].concat();
+        Flags::try_parse_from(args).unwrap().cluster
+    }
+
+    fn configured(args: &[&str]) -> Config {
+        let mut config = Config::default();
+        flags(args).configure(&mut config);
+        config
+    }
+
+    /// The least that makes a node one of a cluster.
+    const MEMBER: [&str; 3] = [
+        "--node=a",
+        "--cluster-bind=127.0.0.1:0",
+        "--cluster-secret=sixteen bytes of",
+    ];
+
+    fn mesh(args: &[&str]) -> MeshConfig {
+        let args = [&MEMBER, args].concat();
+        flags(&args).mesh().unwrap().unwrap()
+    }
+
+    #[test]
+    fn without_flags_a_node_is_alone_and_its_trackers_are_as_they_are() {
+        assert_eq!(
+            format!("{:?}", configured(&[])),
+            format!("{:?}", Config::default())
+        );
+        assert!(flags(&[]).mesh().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_left_out_follows_from_the_broadcast_period() {
+        let tracker = configured(&["--broadcast-period=200", "--max-silent-periods=5"]).tracker;
+        assert_eq!(tracker.broadcast_period, Duration::from_millis(200));
+        assert_eq!(tracker.down_period, Duration::from_secs(2));
+        let given = configured(&["--broadcast-period=1s", "--down-period=1m"]).tracker;
+        assert_eq!(given.down_period, Duration::from_secs(60));
+        assert_eq!(
+            mesh(&["--broadcast-period=200"]).broadcast_period,
+            Duration::from_millis(200)
+        );
+    }
+
+    #[test]
+    fn flags_set_what_they_name() {
+        let config = configured(&[
+            "--node=a",
+            "--pool-size=8",
+            "--permdown-period=3600000",
+            "--handover",
+        ]);
+        assert_eq!((&*config.name, config.pool_size), ("a", 8));
+        assert_eq!(config.tracker.permdown_period, Duration::from_secs(3600));
+        assert!(config.tracker.handover && !config.tracker.permdown_on_shutdown);
+        assert!(
+            configured(&["--permdown-on-shutdown"])
+                .tracker
+                .permdown_on_shutdown
+        );
+
+        let mesh = mesh(&[
+            "--cluster-advertise=a.example:4370",
+            "--join=b:1,[::1]:2",
+            "--join=c:3",
+            "--cluster-name=blue",
+            "--max-cluster-queue=1MiB",
+        ]);
+        assert_eq!(mesh.bind, "127.0.0.1:0");
+        assert_eq!(mesh.advertise.as_deref(), Some("a.example:4370"));
+        assert_eq!(mesh.join, ["b:1", "[::1]:2", "c:3"]);
+        assert_eq!((&*mesh.cluster_name, mesh.queue_bytes), ("blue", 1_048_576));
+        assert_eq!(mesh.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_short_secret_and_a_file_that_is_not_there_are_told() {
+        let told = |secret: &str| {
+            let mesh = flags(&["--node=a", "--cluster-bind=127.0.0.1:0", secret]).mesh();
+            mesh.unwrap_err().to_string()
+        };
+        assert_eq!(
+            told("--cluster-secret=short"),
+            "the secret has 5 bytes, fewer than 16 (--cluster-secret or --cluster-secret-file)"
+        );
+        let told = told("--cluster-secret-file=/nowhere/secret");
+        let said = "the cluster's secret cannot be read from /nowhere/secret: ";
+        assert!(told.starts_with(said), "{told}");
     }
 }

@@ -169,6 +169,24 @@ pub(crate) fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Reads where a node is, or is to be.
+pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    match parts {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.into()),
+        _ => Err("write HOST:PORT, such as 10.0.0.1:4370, [::1]:4370 or nodes.example:4370".into()),
+    }
+}
+
+/// Reads the name of a node or of a cluster.
+pub(crate) fn node_name(text: &str) -> Result<String, String> {
+    if (1..=255).contains(&text.len()) && !text.contains(char::is_control) {
+        Ok(text.into())
+    } else {
+        Err("a name has 1 to 255 bytes and no control characters".into())
+    }
+}
+
 /// Reads the port of a listener.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
     text.parse()

@@ -47,12 +47,25 @@ pub(super) enum FrameError {
     Closed,
     #[error("the connection was closed within a frame, after {0} bytes of it")]
     Truncated(usize),
-    #[error("a frame of {len} bytes, more than {max}")]
+    #[error("a frame of {len} bytes, more than {max}{}", hint(*.len))]
     TooLong { len: usize, max: usize },
     #[error("a frame without a kind")]
     Empty,
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+/// What a length that can't be one was meant as, where that is plain: somebody has taken a port for
+/// another.
+fn hint(len: usize) -> &'static str {
+    let is = |text: &[u8; 4]| len == (u32::from_be_bytes(*text) as usize).saturating_add(4);
+    if is(b"HTTP") {
+        " (a web server answers: nodes have a port of their own for each other)"
+    } else if is(b"GET ") || is(b"POST") || is(b"HEAD") {
+        " (a request of HTTP: clients have another port)"
+    } else {
+        ""
+    }
 }
 
 /// Begins a frame, to be [finished](finish) once its body is written.

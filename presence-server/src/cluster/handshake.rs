@@ -70,14 +70,16 @@ pub(super) enum HandshakeError {
     PoolSize { ours: u32, theirs: u32 },
     #[error("another topic hash: this node has {ours:?}, the other {theirs:?}")]
     TopicHash { ours: String, theirs: String },
-    #[error("another secret: the other node has not proved that it knows this one's")]
+    #[error("another secret: all nodes of a cluster need the same")]
     Secret,
-    #[error("the other node has this one's name, {name:?}, with incarnation {incarnation}")]
+    #[error(
+        "another node has the name {name:?} too, with incarnation {incarnation}: each needs its own"
+    )]
     OwnName { name: Arc<str>, incarnation: u64 },
     #[error("the node has met itself")]
     Itself,
     #[error(
-        "an earlier incarnation: the other node is {name:?} with {theirs}, and {known} is connected"
+        "an earlier incarnation: the other node is {name:?} with {theirs}, and {known} is connected; do two nodes have this name?"
     )]
     OldIncarnation {
         name: Arc<str>,
@@ -96,7 +98,7 @@ pub(super) enum HandshakeError {
     Malformed { what: &'static str, at: usize },
     #[error("no handshake: a frame of kind {kind}, not {wanted}")]
     Unexpected { kind: u8, wanted: &'static str },
-    #[error("the other node refuses: {reason}")]
+    #[error("the other node refuses and says: {reason}")]
     Refused { code: u8, reason: String },
 }
 
@@ -477,7 +479,8 @@ mod tests {
             let is_told = |it: &_| matches!(it, HandshakeError::Refused { .. });
             assert_ne!(is_told(&dialer), is_told(&acceptor));
             let told = [&dialer, &acceptor].map(HandshakeError::to_string);
-            let [first, second] = told.map(|text| text.replace("the other node refuses: ", ""));
+            let [first, second] =
+                told.map(|text| text.replace("the other node refuses and says: ", ""));
             assert_eq!(first, second);
             first
         };
@@ -491,14 +494,14 @@ mod tests {
         );
         assert_eq!(
             both(refused(|it| it.secret = Secret::new([8; 16]).unwrap())),
-            "another secret: the other node has not proved that it knows this one's"
+            "another secret: all nodes of a cluster need the same"
         );
         assert_eq!(
             both(refused(|it| {
                 it.identity.name = "a".into();
                 it.identity.incarnation = 6;
             })),
-            "the other node has this one's name, \"a\", with incarnation 6"
+            "another node has the name \"a\" too, with incarnation 6: each needs its own"
         );
         assert_eq!(
             both(refused(|it| it.identity.name = "a".into())),

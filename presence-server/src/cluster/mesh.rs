@@ -56,6 +56,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::config::{ConfigError, Identity, MeshConfig, split_address};
+use super::frame::FrameError;
 use super::handshake::{self, HandshakeError, LinkId, Local, Met, Nonce, Role};
 use super::introduce::{self, Introduction};
 use super::link::{Bounds, End, Link, Signal};
@@ -70,6 +71,9 @@ use super::tls::TlsError;
 use super::{Handler, Message, Peer, Transport, accept, codec, dial};
 use crate::env::{BoxStream, Environment, Listener};
 use crate::node::Node;
+
+/// After how long a node that has reached no other says that it is alone.
+const ALONE_AFTER: Duration = Duration::from_secs(10);
 
 /// The embedded transport of a node. It ends with its last `Arc`.
 #[derive(Debug)]
@@ -139,6 +143,9 @@ impl Mesh {
         for entry in &shared.config.join {
             let follow = dial::follow(Arc::clone(&shared), entry.clone());
             shared.tasks.spawn(follow);
+        }
+        if !shared.config.join.is_empty() {
+            shared.tasks.spawn(Arc::clone(&shared).tell_if_alone());
         }
         Ok(Arc::new(Self {
             shared,
@@ -477,18 +484,40 @@ impl Shared {
             let _telling = self.telling();
             let is_still = self.state().roster.is_still(&gone);
             if is_still {
-                warn!(peer = &*gone.name, address, "a node's process is gone");
+                // Whether anything is lost by that is the trackers' to say: they know whether it has
+                // said that it stops.
+                info!(peer = &*gone.name, address, "a node's process is gone");
                 self.handler.gone(&gone.name);
             }
         }
     }
 
-    /// Logs why a stream has not become a link: once for each address and reason.
+    /// Logs why a stream has not become a link: once for each address and reason, and as a warning
+    /// where it will not do so until somebody acts.
     pub(super) fn log_refusal(&self, address: &str, error: &MeetError) {
-        if !error.is_expected() && self.said.is_new(address, error.kind()) {
-            warn!(address, %error, "no connection with a node");
-        } else {
+        if error.is_expected() || !self.said.is_new(address, error.kind()) {
             debug!(address, %error, "no connection with a node");
+        } else if is_passing(error) {
+            info!(address, %error, "no connection with a node");
+        } else {
+            warn!(address, %error, "no connection with a node");
+        }
+    }
+
+    /// Says so where no other node is reached within a time: a node whose addresses are wrong looks
+    /// as if all were well.
+    async fn tell_if_alone(self: Arc<Self>) {
+        tokio::time::sleep(ALONE_AFTER).await;
+        let is_alone = {
+            let State { roster, places } = &*self.state();
+            roster.links().is_empty() && !places.are_all_its_own()
+        };
+        if is_alone {
+            let join = self.config.join.join(",");
+            warn!(
+                join,
+                "no other node is reached: this node is alone until one is"
+            );
         }
     }
 
@@ -591,6 +620,19 @@ impl Drop for Running {
         } else {
             debug!(peer, address, reason = %end, "a replaced connection has ended");
         }
+    }
+}
+
+/// Whether a stream has not become a link for a reason that goes away by itself: one of the two nodes
+/// was paused, or stopped, or whoever connected wanted no more than that.
+fn is_passing(error: &MeetError) -> bool {
+    match error {
+        MeetError::TimedOut(_) => true,
+        MeetError::Frame(error) => !matches!(error, FrameError::TooLong { .. } | FrameError::Empty),
+        MeetError::Handshake(error) => matches!(
+            error,
+            HandshakeError::Refused { code, .. } if *code == handshake::NO_HANDSHAKE
+        ),
     }
 }
 

@@ -159,6 +159,11 @@ impl Places {
         others.peek().is_some() && others.all(is_reached)
     }
 
+    /// Whether this node itself was found at every place there was, and there was one.
+    pub(super) fn are_all_its_own(&self) -> bool {
+        self.all.is_empty() && !self.own.is_empty()
+    }
+
     /// A place was dialled.
     pub(super) fn dialled(
         &mut self,
@@ -419,9 +424,12 @@ mod tests {
     fn the_own_address_is_not_dialled_again() {
         let mut world = world();
         let addresses = ["a:1".to_owned(), "b:1".to_owned()];
+        assert!(!world.places.are_all_its_own());
         let own = world.want("a:1", None).unwrap();
         assert!(world.want("a:1", None).is_none());
+        assert!(!world.places.are_all_its_own());
         world.dialled("a:1", Dialled::Itself);
+        assert!(world.places.are_all_its_own());
         assert!(world.want("a:1", None).is_none());
         assert_eq!(world.next("a:1", &own), Next::Forget);
         // It does not count as another that is reached.

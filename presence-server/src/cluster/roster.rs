@@ -464,7 +464,7 @@ mod tests {
         let refused = admit(&mut a, &met("b", 5, 3), Some([2; 16])).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "an earlier incarnation: the other node is \"b\" with 5, and 6 is connected"
+            "an earlier incarnation: the other node is \"b\" with 5, and 6 is connected; do two nodes have this name?"
         );
         assert_eq!(dial(&mut a, &met("b", 5, 3)).unwrap_err(), refused);
         let newer = dial(&mut a, &met("b", 7, 4)).unwrap();
