@@ -1,4 +1,7 @@
 //! Wire transcripts, replayed against a server.
+//!
+//! Each step's frames are sent as they were recorded, and what each client receives is compared in
+//! order; where the recording has a placeholder, as for a ref, the first value that comes is bound to it.
 
 pub(crate) mod command;
 mod run;

@@ -27,7 +27,8 @@ Tells phoenix.js clients who is online, live.
 Without options it serves the guide of Phoenix Presence: open http://localhost:4000/?name=Alice in a \
 few tabs. Each option has a variable of the environment, too; what the command line says wins.",
     after_help = "\
-Times are written 500ms, 30s, 5m, 12h or 14d; sizes 512, 64KiB, 8MiB or 1GiB.
+Times are written 500ms, 30s, 5m, 12h or 14d; sizes 512, 64KiB, 8MiB or 1GiB. A bare number is \
+seconds, for MS milliseconds, for SIZE bytes.
 SIGTERM or ctrl-c stops the server in good order, a second one at once.
 Exit code: 0 after a stop, 2 if it cannot start."
 )]

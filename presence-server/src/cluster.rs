@@ -1,6 +1,7 @@
 //! The cluster: what nodes tell each other, and what carries it.
 //!
-//! A node is one of a cluster once it has a [`Transport`]. It tells the transport what others are to
+//! A node is one of a cluster once it has a [`Transport`]: the embedded [`Mesh`], or one of another
+//! making that is [attached](crate::node::Node::attach). It tells the transport what others are to
 //! hear, and is told what they say through its [`Handler`].
 
 mod accept;

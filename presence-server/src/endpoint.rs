@@ -1,4 +1,8 @@
 //! Sockets and their routes: who may connect, and which channel serves which topic.
+//!
+//! A [`UserSocket`] is what a module with `use Phoenix.Socket` is in Elixir. It is told what a client
+//! gave when it connected, and either [lets it in](Connected) with what its channels are to know of its
+//! user, or [does not](Refused).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,8 @@
 //! The presences of channels and of other processes: track, update, untrack, list.
+//!
+//! [`Presence`] is for channels, [`Process`] for whatever else is there. From the return of `track` on a
+//! presence is in the lists of its own node; the others are told within a broadcast period. It goes with
+//! its channel or process at the latest.
 
 use std::sync::Arc;
 

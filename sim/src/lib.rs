@@ -5,6 +5,11 @@
 //! same, byte for byte, in every process. After every event the invariants are checked against the
 //! truth, which is computed from the operations alone; when all faults have ended, every node must list
 //! exactly who is there.
+//!
+//! [`generate`] makes schedules from seeds and [`scenarios`] has those with a name; [`sweep`] runs many,
+//! [`coverage`] counts what happened in them, and [`sabotage`] plants defects to show that they are
+//! found. [`shrink`] makes a failing schedule small, [`report`], [`trace`] and [`page`] tell it.
+//! [`convergence`] and [`mod@bench`] measure. [`journal`] plays what a node in the field has written.
 
 pub mod bench;
 pub mod case;

@@ -633,6 +633,7 @@ fn is_passing(error: &MeetError) -> bool {
             error,
             HandshakeError::Refused { code, .. } if *code == handshake::NO_HANDSHAKE
         ),
+        MeetError::Tls(_) => false,
     }
 }
 
