@@ -46,7 +46,11 @@ async fn show(node: &Node, count: usize) {
     while node.count(TOPIC).await != count {
         tokio::time::sleep(PERIOD / 10).await;
     }
-    println!("{} lists {}", node.config().name, node.list(TOPIC).await.as_str());
+    println!(
+        "{} lists {}",
+        node.config().name,
+        node.list(TOPIC).await.as_str()
+    );
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
