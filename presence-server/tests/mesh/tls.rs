@@ -110,8 +110,8 @@ async fn another_secret() {
     let ca = Authority::new();
     let mut second = ca.config("b");
     second.secret = Secret::new("something else than that").unwrap();
-    let reason = "error=another secret: the other node has not proved that it knows this one's";
-    let told = "the other node refuses: another secret: ";
+    let reason = "error=another secret: ";
+    let told = "the other node refuses and says: another secret: ";
     refuse_each_other((ca.config("a"), told), (second, reason)).await;
 }
 
@@ -214,7 +214,7 @@ async fn who_is_dialled_and_shows_the_certificate_of_another_node() {
     is_found_out(
         "c",
         "b",
-        &format!("the other node refuses: {reason}"),
+        &format!("the other node refuses and says: {reason}"),
         &format!("error={reason}"),
     )
     .await;
@@ -228,7 +228,7 @@ async fn who_dials_and_shows_the_certificate_of_another_node() {
         "a",
         "c",
         &format!("error={reason}"),
-        &format!("the other node refuses: {reason}"),
+        &format!("the other node refuses and says: {reason}"),
     )
     .await;
 }
