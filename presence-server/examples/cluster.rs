@@ -46,11 +46,8 @@ async fn show(node: &Node, count: usize) {
     while node.count(TOPIC).await != count {
         tokio::time::sleep(PERIOD / 10).await;
     }
-    println!(
-        "{} lists {}",
-        node.config().name,
-        node.list(TOPIC).await.as_str()
-    );
+    let list = node.list(TOPIC).await;
+    println!("{} lists {}", node.config().name, list.as_str());
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {

@@ -205,3 +205,19 @@ async fn what_cannot_start_says_why() {
         StartError::Config(ConfigError::Name { .. })
     ));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_reaches_nobody_says_once_that_it_is_alone() {
+    let (log, _guard) = Log::start();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let _first = Node::start("a", config()).await;
+    let _alone = Node::start("b", joining(&[address.clone()])).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(log.count("WARN", ""), 0);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let said = "no other node is reached: this node is alone until one is";
+    assert_eq!(log.count("WARN", said), 1);
+    assert_eq!(log.count(&format!("join=\"{address}\""), said), 1);
+}
