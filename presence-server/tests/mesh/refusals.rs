@@ -213,7 +213,7 @@ async fn a_node_that_reaches_nobody_says_once_that_it_is_alone() {
     let address = nobody.local_addr().unwrap().to_string();
     drop(nobody);
     let _first = Node::start("a", config()).await;
-    let _alone = Node::start("b", joining(&[address.clone()])).await;
+    let _alone = Node::start("b", joining(std::slice::from_ref(&address))).await;
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!(log.count("WARN", ""), 0);
     tokio::time::sleep(Duration::from_secs(60)).await;
