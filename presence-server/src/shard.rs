@@ -572,10 +572,17 @@ impl<'a> Shard<'a> {
         }) {
             self.telling.note(diff);
         }
+        let mut down = None;
         while let Some(event) = self.tracker.poll_event() {
+            // One that is forgotten at once has said goodbye, or its next life is there.
+            if let Some(replica) = down.take()
+                && !matches!(&event, TrackerEvent::Permdown(gone) if *gone == replica)
+            {
+                tracing::warn!(shard, %replica, "a replica is down");
+            }
             match event {
                 TrackerEvent::Up(replica) => tracing::info!(shard, %replica, "a replica is up"),
-                TrackerEvent::Down(replica) => tracing::warn!(shard, %replica, "a replica is down"),
+                TrackerEvent::Down(replica) => down = Some(replica),
                 TrackerEvent::Permdown(replica) => {
                     tracing::info!(shard, %replica, "a replica is forgotten");
                 }
@@ -583,6 +590,9 @@ impl<'a> Shard<'a> {
                     tracing::warn!(shard, %from, %to, "a later life of this node's name was heard of");
                 }
             }
+        }
+        if let Some(replica) = down {
+            tracing::warn!(shard, %replica, "a replica is down");
         }
     }
 
