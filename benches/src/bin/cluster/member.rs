@@ -58,22 +58,24 @@ impl Member {
 
     /// Tracks so many presences, spread over so many topics.
     pub(crate) fn fill(&self, topics: usize, presences: usize) -> Result<()> {
-        let process = self.node.process();
-        let filled: Result<()> = self.runtime.block_on(async {
+        let (process, name) = (self.node.process(), self.name.clone());
+        // In the node's own thread, since to wake another for each would take longer than all else.
+        let filling = self.runtime.spawn(async move {
             for n in 0..presences {
                 let topic = format!("room:{}", n % topics);
-                let key = format!("{}-{n}", self.name);
+                let key = format!("{name}-{n}");
                 let meta = json!({ "online_at": "1700000000", "n": n });
                 process.track(&topic, key.as_str(), &meta).await?;
             }
-            Ok(())
+            Result::Ok(process)
         });
+        let process = self.runtime.block_on(filling)??;
         let mut processes = self
             .processes
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         processes.push(process);
-        filled
+        Ok(())
     }
 
     /// Makes it one of a cluster.
