@@ -10,6 +10,9 @@ use crate::clock::Dot;
 use crate::entry::{Entry, Left};
 use crate::presence::{Presences, TopicDiff};
 
+/// Topics for which room is kept.
+const KEPT: usize = 64;
+
 /// The changes of all topics.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -59,7 +62,11 @@ impl Changes {
 
     /// The first topic whose list has changed; what joined and left since was never told, and is not.
     pub(super) fn pop(&mut self) -> Option<Net> {
-        self.at.clear();
+        if !self.at.is_empty() {
+            self.at.clear();
+            // One that was large once would be wiped as a whole after each change for ever.
+            self.at.shrink_to(KEPT);
+        }
         for (topic, mut change) in self.new.drain(..) {
             let known = self.topics.entry(topic).or_default();
             known.joins.append(&mut change.joins);
