@@ -10,6 +10,7 @@ pub(crate) mod report;
 pub(crate) mod sources;
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde_json::Value;
 
@@ -37,4 +38,16 @@ impl Mismatch {
             broken: Some(reason),
         }
     }
+}
+
+/// Runs a command to its end. A channel that crashes since the case asks for it is no news.
+pub(crate) fn wait_for<T>(command: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = runtime.block_on(command);
+    std::panic::set_hook(hook);
+    done
 }

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::cluster::ClusterError;
-use crate::cli::value::SomeTime;
+use crate::cli::value::{SomeTime, secret_in};
 use crate::cli::{App, Cli, LogFormat, SignIn};
 
 /// The exit code of a server that could not start, as of a bad flag.
@@ -188,14 +188,10 @@ async fn listen(
 fn tokens(given: &SignIn, system: &System) -> Result<Tokens, StartError> {
     let secret = match (&given.secret_key_base, &given.secret_key_base_file) {
         (Some(secret), _) => secret.clone(),
-        (None, Some(path)) => {
-            let read = std::fs::read_to_string(path);
-            let read = read.map_err(|error| StartError::SecretFile {
-                path: path.clone(),
-                error,
-            })?;
-            read.trim().to_owned()
-        }
+        (None, Some(path)) => secret_in(path).map_err(|error| StartError::SecretFile {
+            path: path.clone(),
+            error,
+        })?,
         (None, None) => {
             tracing::warn!(
                 "tokens are signed with a random secret, and end with this process: \

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use program::{Program, patient, run};
+use program::{Ended, Program, patient, run};
 
 /// So long that no test waits for it.
 const NO_LIMIT: &str = "--shutdown-timeout=1h";
@@ -58,6 +58,14 @@ fn variables_are_named_after_their_flags() {
         let variable = format!("PRESENCE_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&format!("[{variable}")), "{variable}\n{help}");
     }
+}
+
+/// Runs the program, which must end at once with code 2 and these words first.
+fn refused(args: &[&str], variables: &[(&str, &str)], said: &str) -> Ended {
+    let ended = run(args, variables);
+    assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
+    assert!(ended.stderr.starts_with(said), "{args:?}\n{}", ended.stderr);
+    ended
 }
 
 #[test]
@@ -132,14 +140,7 @@ fn a_bad_flag_or_variable_is_named_and_ends_with_code_2() {
         ),
     ];
     for (args, variables, said) in cases {
-        let ended = run(args, variables);
-        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
-        let said = format!("error: {said}");
-        assert!(
-            ended.stderr.starts_with(&said),
-            "{args:?}\n{}",
-            ended.stderr
-        );
+        refused(args, variables, &format!("error: {said}"));
     }
 }
 
@@ -219,14 +220,7 @@ fn a_bad_flag_of_a_cluster_is_named_and_ends_with_code_2() {
         ),
     ];
     for (args, variables, said) in cases {
-        let ended = run(args, variables);
-        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
-        let said = format!("error: {said}");
-        assert!(
-            ended.stderr.starts_with(&said),
-            "{args:?}\n{}",
-            ended.stderr
-        );
+        let ended = refused(args, variables, &format!("error: {said}"));
         assert!(!ended.stderr.contains("sixteen bytes of"));
     }
 }
@@ -294,14 +288,7 @@ fn what_keeps_it_from_starting_is_told_in_one_line() {
         ),
     ];
     for (args, said) in cases {
-        let ended = run(args, &[]);
-        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{args:?}");
-        let said = format!("presence-server: {said}");
-        assert!(
-            ended.stderr.starts_with(&said),
-            "{args:?}\n{}",
-            ended.stderr
-        );
+        let ended = refused(args, &[], &format!("presence-server: {said}"));
         assert_eq!(
             ended.stderr.lines().count(),
             1,

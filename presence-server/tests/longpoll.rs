@@ -2,17 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "program/answer.rs"]
+mod answer;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use answer::Answer;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use presence_server::app::{self, Tokens};
 use presence_server::env::{Environment as _, System};
 use presence_server::node::{Config, Node};
 use presence_server::serve;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -384,46 +388,5 @@ impl Server {
         };
         let answered = tokio::time::timeout(LIMIT, exchange).await;
         answered.unwrap_or_else(|_| panic!("no answer to {method} {query}"))
-    }
-}
-
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Answer {
-    fn parse(text: &str) -> Self {
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-        let headers = lines.map(|line| {
-            let (name, value) = line.split_once(": ").unwrap();
-            (name.to_ascii_lowercase(), value.to_owned())
-        });
-        Self {
-            status: status.parse().unwrap(),
-            headers: headers.collect(),
-            body: body.into(),
-        }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(known, _)| known == name)?;
-        Some(&found.1)
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    /// The messages of a poll that brought some.
-    fn messages(&self) -> Vec<Value> {
-        let polled = self.json();
-        assert_eq!(polled["status"], 200, "{polled}");
-        let messages = polled["messages"].as_array().unwrap().iter();
-        let parsed = messages.map(|message| serde_json::from_str(message.as_str().unwrap()));
-        parsed.collect::<Result<_, _>>().unwrap()
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "program/answer.rs"]
+mod answer;
 mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use answer::Answer;
 use program::{Client, patient};
 
 #[tokio::test]
@@ -582,39 +585,6 @@ impl Server {
         let mut answer = String::new();
         patient(stream.read_to_string(&mut answer)).await.unwrap();
         Answer::parse(&answer)
-    }
-}
-
-struct Answer {
-    status: u16,
-    /// In lower case.
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Answer {
-    fn parse(text: &str) -> Self {
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-        let headers = lines.map(|line| {
-            let (name, value) = line.split_once(": ").unwrap();
-            (name.to_ascii_lowercase(), value.to_owned())
-        });
-        Self {
-            status: status.parse().unwrap(),
-            headers: headers.collect(),
-            body: body.into(),
-        }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(known, _)| known == name)?;
-        Some(&found.1)
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
 

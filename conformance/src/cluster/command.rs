@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::{Case, Mismatch, replay};
-use crate::exchange::report::Report;
 use crate::exchange::sources::Sources;
+use crate::exchange::{self, report::Report};
 use crate::terminal::{Paint, Progress};
 use crate::vectors::{Outcome, Transcript};
 
@@ -44,15 +44,7 @@ pub(crate) struct Args {
 
 /// Runs the command on the terminal.
 pub(crate) fn run_on_terminal(args: &Args) -> io::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    // A channel that crashes since the case asks for it is no news.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let done = runtime.block_on(run(args, Paint::for_stdout(), &mut io::stdout()));
-    std::panic::set_hook(hook);
-    done
+    exchange::wait_for(run(args, Paint::for_stdout(), &mut io::stdout()))
 }
 
 async fn run(args: &Args, paint: Paint, out: &mut dyn Write) -> io::Result<Outcome> {

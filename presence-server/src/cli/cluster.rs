@@ -7,7 +7,7 @@ use presence_core::tracker;
 use presence_server::cluster::{MeshConfig, Secret, Tls, TlsError, TlsPart};
 use presence_server::node::Config;
 
-use super::value::{Bytes, Period, count, host_and_port, node_name, yes_or_no};
+use super::value::{Bytes, Period, count, host_and_port, node_name, secret_in, yes_or_no};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -170,12 +170,10 @@ impl Cluster {
         };
         let secret = match (&self.cluster_secret, &self.cluster_secret_file) {
             (Some(secret), _) => secret.clone(),
-            (None, Some(path)) => {
-                let read = std::fs::read_to_string(path);
+            (None, Some(path)) => secret_in(path).map_err(|error| {
                 let path = path.clone();
-                let read = read.map_err(|error| ClusterError::File { path, error })?;
-                read.trim().to_owned()
-            }
+                ClusterError::File { path, error }
+            })?,
             (None, None) => String::new(),
         };
         let Period(broadcast_period) = self.broadcast_period;

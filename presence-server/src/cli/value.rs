@@ -1,6 +1,8 @@
 //! Values of flags: times, sizes and counts, written as a person writes them.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -167,6 +169,11 @@ pub(crate) fn yes_or_no(text: &str) -> Result<bool, String> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err("write true or false".into()),
     }
+}
+
+/// Reads a secret from a file; space around it is not part of it.
+pub(crate) fn secret_in(path: &Path) -> io::Result<String> {
+    Ok(std::fs::read_to_string(path)?.trim().to_owned())
 }
 
 /// Reads where a node is, or is to be.

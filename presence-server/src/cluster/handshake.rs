@@ -392,17 +392,8 @@ impl Local {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hello::tests::local;
     use super::*;
-
-    fn local(name: &str) -> Local {
-        let identity = Identity {
-            name: name.into(),
-            incarnation: 7,
-            pool_size: 4,
-        };
-        let config = MeshConfig::new(Secret::new([7; 16]).unwrap());
-        Local::new(identity, &config, format!("{name}.example:1"))
-    }
 
     fn read(bytes: &[u8]) -> Frame<'_> {
         Frame {

@@ -156,11 +156,11 @@ fn common_version(local: &Local, oldest: u8, newest: u8) -> Result<Version, Hand
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::config::{Identity, MeshConfig, Secret};
     use super::*;
 
-    fn local(name: &str) -> Local {
+    pub(in super::super) fn local(name: &str) -> Local {
         let identity = Identity {
             name: name.into(),
             incarnation: 7,
