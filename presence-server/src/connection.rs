@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::channel::{Delivered, Input, Place};
 use crate::endpoint::Routes;
+use crate::env;
 use crate::inbox::{End as ChannelEnd, Event, Inbox, Overflow, Reply};
 use crate::node::Node;
 use crate::shard::Command;
@@ -158,12 +159,21 @@ impl<U: Send + Sync + 'static> Connection<U> {
         }
     }
 
+    /// Begins a task that serves the socket until it is closed.
+    pub(crate) fn start(self, transport: impl Transport + 'static)
+    where
+        U: Send + Sync + 'static,
+    {
+        let env = Arc::clone(self.node.env());
+        env::spawn(&*env, self.run(transport));
+    }
+
     /// Serves the socket until it is closed.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn would keep what it is given twice, for every socket"
     )]
-    pub(crate) fn run<T: Transport>(mut self, mut transport: T) -> impl Future<Output = ()> + Send {
+    fn run<T: Transport>(mut self, mut transport: T) -> impl Future<Output = ()> + Send {
         async move {
             if let Some(id) = &self.id {
                 let subscriptions = self.node.subscriptions();

@@ -12,6 +12,7 @@ use presence_core::wire::Payload;
 use tokio::task::JoinHandle;
 
 use crate::channel::{self, Channel, Input, Place};
+use crate::env;
 
 /// What a client gave when it connected.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +79,8 @@ impl<U: Send + Sync + 'static> UserSocket<U> {
         let (Pattern::Prefix(text) | Pattern::Topic(text)) = &pattern;
         assert!(!text.contains('*'), "`*` belongs at the end of a pattern");
         let spawn: Spawn<U> = |place, user, params, inputs| {
-            tokio::spawn(channel::run::<C>(place, user, params, inputs))
+            let env = Arc::clone(place.node.env());
+            env::spawn(&*env, channel::run::<C>(place, user, params, inputs))
         };
         self.routes.routes.push((pattern, spawn));
         self

@@ -1,7 +1,7 @@
 //! The environment: everything that a node has of the outside world.
 //!
-//! A node listens, connects, resolves names, reads the wall clock, draws random numbers and learns that
-//! it should stop through one value of [`Environment`], and in no other way. So two nodes live in one
+//! A node listens, connects, resolves names, reads the wall clock, draws random numbers, begins tasks
+//! and learns that it should stop through one value of [`Environment`], and in no other way. So two nodes live in one
 //! process without sharing anything, and a simulation can put another world around the same node.
 //! Monotonic time is `tokio::time`.
 
@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// A two-way stream of bytes.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -60,6 +61,40 @@ pub trait Environment: Send + Sync + fmt::Debug {
 
     /// Returns once the node should stop.
     fn stop(&self) -> BoxFuture<'_, ()>;
+
+    /// What runs as a task of the node: `task` itself, unless the world puts something around it.
+    ///
+    /// Every task that a node begins goes through here, so that a world can pause them all as one
+    /// stopped process, end them in an order of its own, and see a panic in any. It is boxed, since
+    /// the world is one value for tasks of any kind.
+    fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        task
+    }
+}
+
+/// Begins a task of a node in this world.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place where tasks begin"
+)]
+pub(crate) fn spawn(
+    env: &dyn Environment,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(env.task(Box::pin(task)))
+}
+
+/// Begins a task of a node in this world, one of several that end together.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place where tasks begin"
+)]
+pub(crate) fn spawn_among(
+    tasks: &mut JoinSet<()>,
+    env: &dyn Environment,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(env.task(Box::pin(task)));
 }
 
 /// The real world: tokio's sockets, the system's clock and randomness.

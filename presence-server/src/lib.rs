@@ -51,6 +51,14 @@
 //! # }
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "the tests of a module begin tasks of their own"
+    )
+)]
+
 pub mod app;
 pub mod channel;
 pub mod cluster;

@@ -107,6 +107,7 @@ async fn run(cli: &Cli) -> Result<(), StartError> {
     let system = System::new();
     // Before the first word of listening, so that a stop right after it is in good order too.
     let signals = Signals::listen().map_err(StartError::Signals)?;
+    #[expect(clippy::disallowed_methods, reason = "no node's task")]
     tokio::spawn(signals.stop(system.clone()));
     let (listener, address) = listen(&system, &cli.host, cli.port).await?;
     let mut config = cli.config();

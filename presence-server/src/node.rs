@@ -168,7 +168,11 @@ impl Node {
         };
         let setups = (0..).zip(&merges).map(setup).collect();
         let (shards, words) = Pool::start(setups, incarnation, config.shard_inbox_bytes)?;
-        let relay = Relay::new(Arc::clone(&transport), config.poll_sessions);
+        let relay = Relay::new(
+            Arc::clone(&env),
+            Arc::clone(&transport),
+            config.poll_sessions,
+        );
         Ok(Self(Arc::new(Inner {
             env,
             config,

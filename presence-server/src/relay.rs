@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::cluster::{Message, Peer, Transport};
+use crate::env::{self, Environment};
 
 /// The service that says that a node is there.
 const HERE: &str = "here";
@@ -21,6 +22,7 @@ pub(crate) type Service = dyn Fn(Bytes) -> BoxFuture<'static, Bytes> + Send + Sy
 
 /// Asks other nodes, and answers them.
 pub(crate) struct Relay {
+    env: Arc<dyn Environment>,
     transport: Arc<OnceLock<Arc<dyn Transport>>>,
     /// By name.
     services: Mutex<BTreeMap<Arc<str>, Arc<Service>>>,
@@ -45,8 +47,13 @@ struct Request<'a> {
 
 impl Relay {
     /// At most `places` requests of other nodes are under way at once.
-    pub(crate) fn new(transport: Arc<OnceLock<Arc<dyn Transport>>>, places: usize) -> Self {
+    pub(crate) fn new(
+        env: Arc<dyn Environment>,
+        transport: Arc<OnceLock<Arc<dyn Transport>>>,
+        places: usize,
+    ) -> Self {
         let relay = Self {
+            env,
             transport,
             services: Mutex::default(),
             asked: Mutex::default(),
@@ -122,7 +129,7 @@ impl Relay {
             return;
         };
         let answer = service(body.slice_ref(request.body));
-        tokio::spawn(async move {
+        env::spawn(&*self.env, async move {
             let body = answer.await;
             transport.send(&to, &Message::Answer { id, body });
             drop(place);

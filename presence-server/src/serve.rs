@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use self::body::TimedBody;
 use self::places::{Placed, Places};
-use crate::env::{BoxStream, Listener};
+use crate::env::{self, BoxStream, Listener};
 use crate::node::Node;
 
 /// Bytes of a request's head, and of a body that are read ahead.
@@ -55,7 +55,8 @@ pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router)
             router.call(request.map(|body| TimedBody::new(body, request_timeout)))
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        connections.spawn(carry(connection, serving.subscribe()));
+        let carry = carry(connection, serving.subscribe());
+        env::spawn_among(&mut connections, &**node.env(), carry);
         // Forget those that have ended.
         while connections.try_join_next().is_some() {}
     }

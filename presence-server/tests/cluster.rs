@@ -5,6 +5,10 @@
 //! gives, with slack for a busy machine.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what a test begins is no task of a node"
+)]
 
 mod program;
 

@@ -1,6 +1,10 @@
 //! Long polling, as plain HTTP requests.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what a test begins is no task of a node"
+)]
 
 #[path = "program/answer.rs"]
 mod answer;

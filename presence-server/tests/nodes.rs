@@ -2,6 +2,10 @@
 //! what becomes of a shard that fails.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what a test begins is no task of a node"
+)]
 
 mod program;
 

@@ -5,6 +5,10 @@
 //! wait has a generous time limit, so that a test stops by itself.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what a test begins is no task of a node"
+)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -50,8 +50,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use presence_core::tracker::To;
 use presence_core::wire::cluster::{Limits, Version};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
@@ -277,12 +276,12 @@ impl Shared {
             places: Places::new(&config),
         };
         Self {
+            tasks: Tasks::new(Arc::clone(&env)),
+            links: Tasks::new(Arc::clone(&env)),
             env,
             local: Local::new(identity, &config, advertised),
             secure,
             said: Said::default(),
-            tasks: Tasks::new(),
-            links: Tasks::new(),
             bounds,
             handler,
             state: Mutex::new(state),
@@ -561,8 +560,9 @@ impl Running {
         shared.said.forget(&self.address);
         let keepalive = shared.bounds.keepalive;
         let writing = Arc::clone(link);
-        let writing = tokio::spawn(async move { writing.write(writer, keepalive).await });
-        let mut writing = Owned(writing);
+        let mut writing = Owned::spawn(&*shared.env, async move {
+            writing.write(writer, keepalive).await
+        });
         reader.set_max(shared.config.max_frame_bytes);
         let introduced = |all: Vec<_>| shared.introduced(&all);
         let reading = link.read(reader, &shared.bounds, &*shared.handler, introduced);
@@ -570,14 +570,14 @@ impl Running {
         let end = tokio::select! {
             biased;
             end = &mut reading => end,
-            error = failure(&mut writing.0) => {
+            error = failure(&mut writing.result) => {
                 // What has come is still taken: it may say why.
                 let rest = timeout(shared.bounds.silence, reading).await;
                 rest.unwrap_or(End::Broken(error.into()))
             }
         };
-        if matches!(end, End::Closing) && !writing.0.is_finished() {
-            let _ = (&mut writing.0).await;
+        if matches!(end, End::Closing) {
+            let _ = (&mut writing.task).await;
         }
         end
     }
@@ -638,11 +638,11 @@ fn is_passing(error: &MeetError) -> bool {
 }
 
 /// Why a link's writer has failed, once it has.
-async fn failure(writing: &mut JoinHandle<io::Result<()>>) -> io::Error {
-    match writing.await {
+async fn failure(written: &mut oneshot::Receiver<io::Result<()>>) -> io::Error {
+    match written.await {
         Ok(Ok(())) => std::future::pending().await,
         Ok(Err(error)) => error,
-        Err(error) => error.into(),
+        Err(_) => io::Error::other("its writer has panicked"),
     }
 }
 

@@ -1,23 +1,32 @@
 //! Tasks that end together.
 
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+
+use crate::env::{self, Environment};
 
 /// Tasks, until they are [taken](Self::take): after that no other begins.
 #[derive(Debug)]
-pub(super) struct Tasks(Mutex<Option<JoinSet<()>>>);
+pub(super) struct Tasks {
+    env: Arc<dyn Environment>,
+    running: Mutex<Option<JoinSet<()>>>,
+}
 
 impl Tasks {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Some(JoinSet::new())))
+    pub(super) fn new(env: Arc<dyn Environment>) -> Self {
+        Self {
+            env,
+            running: Mutex::new(Some(JoinSet::new())),
+        }
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(tasks) = &mut *self.lock() {
             while tasks.try_join_next().is_some() {}
-            tasks.spawn(task);
+            env::spawn_among(tasks, &*self.env, task);
         }
     }
 
@@ -27,16 +36,34 @@ impl Tasks {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A task that ends with its handle.
 #[derive(Debug)]
-pub(super) struct Owned<T>(pub(super) JoinHandle<T>);
+pub(super) struct Owned<T> {
+    pub(super) task: JoinHandle<()>,
+    /// What it comes to; nothing where it panics.
+    pub(super) result: oneshot::Receiver<T>,
+}
+
+impl<T: Send + 'static> Owned<T> {
+    pub(super) fn spawn(
+        env: &dyn Environment,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        let (done, result) = oneshot::channel();
+        let task = env::spawn(env, async move {
+            // Nobody waits where the link has ended.
+            let _ = done.send(work.await);
+        });
+        Self { task, result }
+    }
+}
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Command, Report, Setup, Word, shard_of};
+use crate::env;
 
 /// The shards of a node, which share its topics among them. They end when it is dropped.
 ///
@@ -53,7 +54,8 @@ impl Pool {
             let first = setup.life(incarnation, origin)?;
             let (commands, asked) = mpsc::unbounded_channel();
             let (words, said) = mpsc::unbounded_channel();
-            tokio::spawn(setup.run(first, origin, asked, said));
+            let env = Arc::clone(&setup.env);
+            env::spawn(&*env, setup.run(first, origin, asked, said));
             pool.shards.push(commands);
             let room = Arc::new(Semaphore::new(most as usize));
             all.shards.push(ShardWords { words, room });

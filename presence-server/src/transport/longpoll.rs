@@ -122,7 +122,7 @@ fn begin<U: Send + Sync + 'static>(
     };
     match endpoint.sessions.begin(&endpoint.node) {
         Ok((token, carrier)) => {
-            tokio::spawn(connection.run(carrier));
+            connection.start(carrier);
             Answer::messages(410, &token, &[].into())
         }
         Err(NoRoom) => {

@@ -27,6 +27,7 @@ use self::frame::{Decoder, Incoming};
 use self::handshake::Handshake;
 use super::{Endpoint, connect_info};
 use crate::connection::{Gone, Received, Transport};
+use crate::env;
 use crate::sockets::Via;
 
 /// Bytes that are read at once, into the stack.
@@ -60,12 +61,10 @@ pub(super) async fn handle<U: Send + Sync + 'static>(
     };
     let max_bytes = endpoint.node.config().wire.max_frame_bytes;
     let (answer, upgrade) = handshake.accept();
-    tokio::spawn(async move {
+    env::spawn(&**endpoint.node.env(), async move {
         match upgrade.await {
             // In a task of its own, which is no larger than it must be.
-            Ok(upgraded) => {
-                tokio::spawn(connection.run(Carrier::new(upgraded, max_bytes)));
-            }
+            Ok(upgraded) => connection.start(Carrier::new(upgraded, max_bytes)),
             Err(error) => tracing::debug!(%error, "a client was gone before it was a WebSocket"),
         }
     });

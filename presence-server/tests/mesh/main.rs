@@ -2,6 +2,10 @@
 //! breaks. All of it over TCP on this machine.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what a test begins is no task of a node"
+)]
 
 mod certificates;
 mod faults;

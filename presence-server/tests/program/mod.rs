@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test uses its own part.
 #![allow(clippy::unwrap_used)] // A test may panic, and so may what it is made of.
+#![allow(clippy::disallowed_methods)] // What a test begins is no task of a node.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
