@@ -4,21 +4,26 @@ mod body;
 mod places;
 
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use axum::{BoxError, Router};
+use futures_util::TryFutureExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::task::JoinSet;
 
 use self::body::TimedBody;
 use self::places::{Placed, Places};
-use crate::env::{self, BoxStream, Listener};
+use crate::env::{self, BoxStream, Environment, Listener};
 use crate::node::Node;
 
 /// Bytes of a request's head, and of a body that are read ahead.
@@ -33,11 +38,14 @@ const HEAD_BYTES: usize = 64 << 10;
 pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
+    // It would be that of the process, and not of the node's world.
+    http.auto_date_header(false);
     let request_timeout = node.config().request_timeout;
     http.header_read_timeout(request_timeout);
     http.max_buf_size(HEAD_BYTES);
     let places = Places::new(node.config().max_connections);
-    let (serving, _) = watch::channel(());
+    // Wakes the connections in their order, which a watch does not.
+    let stopping = Arc::new(Notify::new());
     let mut connections = JoinSet::new();
 
     let mut stop = node.env().stop();
@@ -51,18 +59,23 @@ pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router)
             continue;
         };
         let router = TowerToHyperService::new(router.clone());
+        let env = Arc::clone(node.env());
         let service = service_fn(move |request: Request<Incoming>| {
-            router.call(request.map(|body| TimedBody::new(body, request_timeout)))
+            let env = Arc::clone(&env);
+            let request = request.map(|body| TimedBody::new(body, request_timeout));
+            router
+                .call(request)
+                .map_ok(move |answer| dated(answer, &*env))
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        let carry = carry(connection, serving.subscribe());
+        let carry = carry(connection, Arc::clone(&stopping).notified_owned());
         env::spawn_among(&mut connections, &**node.env(), carry);
         // Forget those that have ended.
         while connections.try_join_next().is_some() {}
     }
 
     drop(listener);
-    drop(serving);
+    stopping.notify_waiters();
     let ended = async {
         node.drain().await;
         while connections.join_next().await.is_some() {}
@@ -74,6 +87,15 @@ pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router)
             "what is still open is cut, since the time to stop is over"
         );
     }
+}
+
+/// Dates an answer by the clock of the node's world.
+fn dated(mut answer: Response, env: &dyn Environment) -> Response {
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + env.unix_time());
+    if let Ok(date) = HeaderValue::try_from(date) {
+        answer.headers_mut().insert(header::DATE, date);
+    }
+    answer
 }
 
 async fn accept(listener: &mut dyn Listener) -> BoxStream {
@@ -90,18 +112,16 @@ async fn accept(listener: &mut dyn Listener) -> BoxStream {
 }
 
 /// Serves the requests of one connection, until it has ended or is a WebSocket.
-async fn carry<S>(
-    connection: http1::Connection<TokioIo<Placed>, S>,
-    mut serving: watch::Receiver<()>,
-) where
+async fn carry<S>(connection: http1::Connection<TokioIo<Placed>, S>, stopping: OwnedNotified)
+where
     S: HttpService<Incoming, ResBody = axum::body::Body>,
     S::Error: Into<BoxError>,
 {
     let mut connection = pin!(connection.with_upgrades());
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        // Its sender is gone.
-        _ = serving.changed() => {
+        () = stopping => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
