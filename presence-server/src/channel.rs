@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::inbox::{End, Event, Inbox, Reply};
 use crate::node::Node;
+use crate::sabotage::Defect;
 use crate::shard::Command;
 use crate::subscriptions::Subscriber;
 
@@ -390,6 +391,9 @@ struct Presences {
 
 impl Drop for Presences {
     fn drop(&mut self) {
+        if self.node.config().sabotage.acts(Defect::PresencesKept) {
+            return;
+        }
         let pid = self.pid;
         let gone = Command::Gone { pid, done: None };
         // A shard that has ended holds no presences.
@@ -437,6 +441,7 @@ fn serve<C: Channel>(
             inbox: Arc::clone(&socket.place.inbox),
             channel,
             serializer: socket.place.serializer,
+            is_new: true,
         };
         let _subscription = socket.node().subscriptions().subscribe(&topic, subscriber);
         socket.place.inbox.send(Event::Joined { channel, response });

@@ -15,6 +15,7 @@
 //! | [`mod@serve`] | an axum router served in a node's world, with limits and a stop in good order |
 //! | [`env`](mod@env) | what a node has of the outside world, so that a simulation can put another in its place |
 //! | [`journal`] | what happens to a node's shards, written down to be played again |
+//! | [`sabotage`] | defects that a simulation plants, to prove that it finds them |
 //!
 //! A [`Node`](node::Node) is started in an [`Environment`](env::Environment). [`socket_routes`] gives the
 //! axum routes of a socket, to be merged into an application's own.
@@ -71,6 +72,7 @@ mod metrics;
 pub mod node;
 pub mod presence;
 mod relay;
+pub mod sabotage;
 pub mod serve;
 mod shard;
 mod sockets;

@@ -17,6 +17,7 @@ use crate::journal::Journals;
 use crate::metrics::Merges;
 use crate::presence::{PresenceError, Process};
 use crate::relay::Relay;
+use crate::sabotage::Sabotage;
 use crate::shard::{self, Command, Pause, Pool, Read, Report, Setup, Snapshots, Word, Words};
 use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
@@ -74,6 +75,8 @@ pub struct Config {
     /// How long a node that stops waits for what is open: 30 s by default, for as long as Phoenix
     /// drains. What kills a process that does not end should wait longer than that.
     pub shutdown_timeout: Duration,
+    /// The defects that a simulation has planted: none by default.
+    pub sabotage: Sabotage,
 }
 
 impl Default for Config {
@@ -99,6 +102,7 @@ impl Default for Config {
             drain_batch: 10_000,
             drain_pause: Duration::from_secs(2),
             shutdown_timeout: Duration::from_secs(30),
+            sabotage: Sabotage::default(),
         }
     }
 }
@@ -149,8 +153,9 @@ impl Node {
             return Err(StartError::NoShards);
         }
         let incarnation = shard::incarnation(&*env);
-        let subscriptions = Arc::<Subscriptions>::default();
-        let snapshots = Arc::new(Snapshots::new(config.snapshot_bytes));
+        let subscriptions = Arc::new(Subscriptions::new(config.sabotage.clone()));
+        let snapshots = Snapshots::new(config.snapshot_bytes, config.sabotage.clone());
+        let snapshots = Arc::new(snapshots);
         let transport = Arc::default();
         let merges: Vec<_> = (0..config.pool_size).map(|_| Merges::new()).collect();
         let setup = |(number, merges): (u32, &Merges)| Setup {
@@ -165,6 +170,7 @@ impl Node {
             transport: Arc::clone(&transport),
             journals: config.journals.clone(),
             merges: merges.clone(),
+            sabotage: config.sabotage.clone(),
         };
         let setups = (0..).zip(&merges).map(setup).collect();
         let (shards, words) = Pool::start(setups, incarnation, config.shard_inbox_bytes)?;

@@ -30,6 +30,7 @@ use presence_core::tracker::{
     ChangeError, Config, ConfigError, Event as TrackerEvent, Refusal, Stats, Status, Tracker,
     Update,
 };
+use presence_core::wire::cluster::Body;
 use presence_core::wire::{Json, cluster};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -40,6 +41,7 @@ use crate::env::Environment;
 use crate::inbox::Inbox;
 use crate::journal::{Journal, Journals};
 use crate::metrics::Merges;
+use crate::sabotage::{Defect, Sabotage};
 use crate::subscriptions::Subscriptions;
 
 pub(crate) use self::changes::Pause;
@@ -187,6 +189,7 @@ pub(crate) struct Setup {
     pub(crate) transport: Arc<OnceLock<Arc<dyn Transport>>>,
     pub(crate) journals: Option<Arc<dyn Journals>>,
     pub(crate) merges: Merges,
+    pub(crate) sabotage: Sabotage,
 }
 
 impl Setup {
@@ -312,7 +315,11 @@ impl<'a> Shard<'a> {
             setup,
             tracker,
             origin,
-            telling: Telling::new(Arc::clone(&setup.subscriptions), setup.pause),
+            telling: Telling::new(
+                Arc::clone(&setup.subscriptions),
+                setup.pause,
+                setup.sabotage.clone(),
+            ),
             refused: BTreeSet::new(),
             outdated: BTreeSet::new(),
             journal,
@@ -477,7 +484,9 @@ impl<'a> Shard<'a> {
                 key,
                 done,
             } => {
-                self.call(Input::Untrack { topic, pid, key });
+                if !self.setup.sabotage.acts(Defect::LeaveIgnored) {
+                    self.call(Input::Untrack { topic, pid, key });
+                }
                 let _ = done.send(());
             }
             Command::Gone { pid, done } => {
@@ -558,6 +567,12 @@ impl<'a> Shard<'a> {
         let shard = self.setup.number;
         let transport = self.setup.transport.get();
         while let Some(transmit) = self.tracker.poll_transmit() {
+            if *self.is_stopping
+                && is_change(&transmit.message)
+                && self.setup.sabotage.acts(Defect::DrainForgets)
+            {
+                continue;
+            }
             if let Some(transport) = transport {
                 let message = transmit.message;
                 transport.send(&transmit.to, &Message::Tracker { shard, message });
@@ -622,7 +637,12 @@ impl<'a> Shard<'a> {
                 }
                 Read::State { topic, state } => {
                     if let Some(state) = self.telling.hold(&topic, state) {
-                        state.push(list_of(&topic));
+                        let list = list_of(&topic);
+                        if self.setup.sabotage.acts(Defect::StateLate) {
+                            self.telling.delay(topic, state, list);
+                        } else {
+                            state.push(list);
+                        }
                     }
                 }
             }
@@ -675,6 +695,11 @@ async fn until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a message tells what this node has changed.
+fn is_change(message: &cluster::Message) -> bool {
+    matches!(&message.body, Body::Heartbeat { delta, .. } if !delta.is_empty())
 }
 
 fn list_of(set: &Set, topic: &str) -> Arc<Json<'static>> {

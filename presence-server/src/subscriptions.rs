@@ -8,6 +8,7 @@ use presence_core::channel::ChannelId;
 use presence_core::wire::{EncodeError, Frame, Payload, Serializer};
 
 use crate::inbox::{Event, Inbox};
+use crate::sabotage::{Defect, Sabotage};
 
 /// One channel that wants the broadcasts of its topic.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Subscriber {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) channel: ChannelId,
     pub(crate) serializer: Serializer,
+    /// It was sent no broadcast yet.
+    pub(crate) is_new: bool,
 }
 
 impl Subscriber {
@@ -30,9 +33,17 @@ pub(crate) struct Subscriptions {
     /// How many they are in all topics.
     channels: AtomicUsize,
     sockets: Mutex<BTreeMap<Arc<str>, Vec<Arc<Inbox>>>>,
+    sabotage: Sabotage,
 }
 
 impl Subscriptions {
+    pub(crate) fn new(sabotage: Sabotage) -> Self {
+        Self {
+            sabotage,
+            ..Self::default()
+        }
+    }
+
     /// Passes the broadcasts of a topic to a channel, until the subscription is dropped.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
@@ -85,9 +96,13 @@ impl Subscriptions {
     ) -> Result<(), EncodeError> {
         let mut frames: [Option<Result<Frame, EncodeError>>; 2] = [None, None];
         let mut failed = Ok(());
-        let topics = lock(&self.topics);
-        for subscriber in topics.get(topic).into_iter().flatten() {
+        let mut topics = lock(&self.topics);
+        for subscriber in topics.get_mut(topic).into_iter().flatten() {
             if except.is_some_and(|(inbox, channel)| subscriber.is(inbox, channel)) {
+                continue;
+            }
+            let is_first = std::mem::take(&mut subscriber.is_new);
+            if is_first && self.sabotage.acts(Defect::BroadcastLost) {
                 continue;
             }
             let serializer = subscriber.serializer;

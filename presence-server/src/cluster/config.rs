@@ -7,6 +7,7 @@ use std::time::Duration;
 use presence_core::wire::cluster::{Limits, Version};
 
 use super::tls::Tls;
+use crate::sabotage::Sabotage;
 
 /// The longest name of a node or a cluster, in bytes: that of a replica.
 pub(super) const MAX_NAME_BYTES: usize = 255;
@@ -116,6 +117,8 @@ pub struct MeshConfig {
     /// Connections of others whose handshake is under way at once: 64 by default. More wait to be
     /// accepted.
     pub max_handshakes: usize,
+    /// The defects that a simulation has planted: none by default.
+    pub sabotage: Sabotage,
     /// The oldest version that is spoken.
     #[doc(hidden)]
     pub min_version: Version,
@@ -192,6 +195,7 @@ impl MeshConfig {
             max_frame_bytes: Limits::default().message_bytes + FRAME_OVERHEAD,
             max_peers: 1024,
             max_handshakes: 64,
+            sabotage: Sabotage::default(),
             min_version: Version::OLDEST,
             max_version: Version::NEWEST,
         }

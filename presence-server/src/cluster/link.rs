@@ -6,8 +6,8 @@
 //! where nothing does.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,7 @@ use super::handshake::{LinkId, Met};
 use super::introduce::{self, Introduction, NoIntroduction};
 use super::queue::Queue;
 use super::{Handler, Message};
+use crate::sabotage::{Defect, Sabotage};
 
 /// Frames below this are copied together into one write.
 const GATHER_BYTES: usize = 64 << 10;
@@ -64,6 +65,8 @@ pub(super) struct Link {
     pub(super) track: Arc<Track>,
     pub(super) queue: Queue,
     signal: watch::Sender<Signal>,
+    /// Whether a defect spares it, once another link has replaced it.
+    is_spared: OnceLock<bool>,
 }
 
 /// The bounds of a link.
@@ -74,6 +77,7 @@ pub(super) struct Bounds {
     pub(super) max_peers: usize,
     pub(super) pool_size: u32,
     pub(super) limits: Limits,
+    pub(super) sabotage: Sabotage,
 }
 
 /// Why a link has ended.
@@ -133,14 +137,17 @@ impl Link {
             track,
             queue: Queue::new(queue_bytes),
             signal: watch::Sender::new(Signal::Run),
+            is_spared: OnceLock::new(),
         }
     }
 
-    /// Queues a message's frame, or drops and counts it.
-    pub(super) fn send(&self, frame: Bytes) {
-        if !self.queue.push(frame) {
+    /// Queues a message's frame, or drops and counts it; whether there was room.
+    pub(super) fn send(&self, frame: Bytes) -> bool {
+        let has_room = self.queue.push(frame);
+        if !has_room {
             self.count_dropped();
         }
+        has_room
     }
 
     pub(super) fn count_dropped(&self) {
@@ -155,6 +162,12 @@ impl Link {
 
     pub(super) fn is_current(&self) -> bool {
         self.track.generation.load(Ordering::Acquire) == self.generation
+    }
+
+    /// Whether a message of it may be delivered: none may once another link has replaced it.
+    fn delivers(&self, sabotage: &Sabotage) -> bool {
+        let acts = || sabotage.acts(Defect::OldConnection);
+        self.is_current() || *self.is_spared.get_or_init(acts)
     }
 
     /// Writes what waits, until the queue is closed and empty: then it closes its half.
@@ -221,6 +234,7 @@ impl Link {
             match *signal.borrow_and_update() {
                 Signal::Run => {}
                 Signal::Drain => break End::Closing,
+                Signal::Stop if self.delivers(&bounds.sabotage) => {}
                 Signal::Stop => break End::Replaced,
             }
             let step = self.read_frames(&mut reader, bounds, handler, &introduced);
@@ -261,7 +275,7 @@ impl Link {
                 kind if codec::is_message(kind) => {
                     let message =
                         codec::decode(frame, self.version, bounds.pool_size, &bounds.limits)?;
-                    self.deliver(message, bytes, handler).await?;
+                    self.deliver(message, bytes, bounds, handler).await?;
                 }
                 kind => return Err(End::Kind(kind)),
             }
@@ -276,10 +290,11 @@ impl Link {
         &self,
         message: Message,
         bytes: usize,
+        bounds: &Bounds,
         handler: &dyn Handler,
     ) -> Result<(), End> {
         let _delivery = self.track.delivery.lock().await;
-        if !self.is_current() {
+        if !self.delivers(&bounds.sabotage) {
             return Err(End::Replaced);
         }
         let track = &self.track;
@@ -345,6 +360,7 @@ mod tests {
             max_peers: 9,
             pool_size: 1,
             limits: Limits::default(),
+            sabotage: Sabotage::default(),
         }
     }
 
@@ -468,6 +484,39 @@ mod tests {
         let end = read(&link, io, &handler).await;
         assert!(matches!(end, End::Replaced), "{end}");
         assert!(handler.heard().is_empty());
+    }
+
+    #[cfg(feature = "sabotage")]
+    #[tokio::test(start_paused = true)]
+    async fn a_defect_delivers_what_comes_of_a_replaced_link() {
+        #[derive(Debug)]
+        struct Always;
+
+        impl crate::sabotage::Saboteur for Always {
+            fn acts(&self, defect: Defect) -> bool {
+                defect == Defect::OldConnection
+            }
+        }
+
+        let (mut peer, io) = duplex(1000);
+        let handler = Slow::default();
+        let bounds = Bounds {
+            sabotage: Sabotage::new(Arc::new(Always)),
+            ..bounds()
+        };
+        let link = link();
+        link.track.generation.store(1, Ordering::Release);
+        link.signal(Signal::Stop);
+        let talk = async move {
+            for text in ["late", "later"] {
+                peer.write_all(&said(text)).await.unwrap();
+                sleep(SECOND).await;
+            }
+        };
+        let read = link.read(FrameReader::new(io, 1000), &bounds, &handler, |_| {});
+        let (end, ()) = tokio::join!(read, talk);
+        assert!(matches!(end, End::Broken(FrameError::Closed)), "{end}");
+        assert_eq!(handler.heard(), ["late", "later"]);
     }
 
     #[tokio::test(start_paused = true)]

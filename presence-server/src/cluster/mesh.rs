@@ -70,6 +70,7 @@ use super::tls::TlsError;
 use super::{Handler, Message, Peer, Transport, accept, codec, dial};
 use crate::env::{BoxStream, Environment, Listener};
 use crate::node::Node;
+use crate::sabotage::Defect;
 
 /// After how long a node that has reached no other says that it is alone.
 const ALONE_AFTER: Duration = Duration::from_secs(10);
@@ -265,6 +266,7 @@ impl Shared {
             silence: config.silence(),
             max_peers: config.max_peers,
             pool_size: identity.pool_size,
+            sabotage: config.sabotage.clone(),
             limits: Limits {
                 message_bytes: config.max_frame_bytes,
                 ..Limits::default()
@@ -301,7 +303,10 @@ impl Shared {
             let written = written.get_or_insert_with(|| codec::encode(message, link.version));
             match written {
                 Some(frame) if frame.len() <= self.config.max_frame_bytes => {
-                    link.send(frame.clone());
+                    let has_room = link.send(frame.clone());
+                    if !has_room && self.config.sabotage.acts(Defect::OverflowUnhealed) {
+                        link.queue.deafen();
+                    }
                 }
                 Some(frame) => {
                     link.count_dropped();

@@ -26,6 +26,8 @@ struct Waiting {
     /// Of the frames, and of what was taken and is not yet written.
     bytes: usize,
     is_closed: bool,
+    /// By a defect: what comes is dropped, and nobody is told.
+    is_deaf: bool,
 }
 
 impl Queue {
@@ -49,6 +51,9 @@ impl Queue {
 
     fn push_below(&self, frame: Bytes, max: usize) -> bool {
         let mut waiting = self.lock();
+        if waiting.is_deaf {
+            return true;
+        }
         let bytes = waiting.bytes.saturating_add(frame.len());
         if waiting.is_closed || bytes > max {
             return false;
@@ -80,6 +85,11 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_one();
+    }
+
+    /// From now on drops what comes and says that it is queued.
+    pub(super) fn deafen(&self) {
+        self.lock().is_deaf = true;
     }
 
     /// Bytes that wait, and those that are being written.
@@ -150,6 +160,16 @@ mod tests {
         }
         assert_eq!(take(&queue), Some(Some(1)));
         assert_eq!(take(&queue), Some(Some(2)));
+        assert_eq!(take(&queue), Some(Some(1)));
+        assert_eq!(take(&queue), None);
+    }
+
+    #[test]
+    fn a_deaf_queue_gives_out_what_waits_and_drops_what_comes() {
+        let queue = Queue::new(100);
+        assert!(queue.push(frame(60)));
+        queue.deafen();
+        assert!(queue.push(frame(60)));
         assert_eq!(take(&queue), Some(Some(1)));
         assert_eq!(take(&queue), None);
     }

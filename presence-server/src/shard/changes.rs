@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{Read, State};
 use crate::inbox::Event;
+use crate::sabotage::{Defect, Sabotage};
 use crate::subscriptions::Subscriptions;
 
 /// How long a topic rests after a diff: so long for each client that was told.
@@ -49,6 +50,9 @@ pub(super) struct Telling {
     resting: BTreeMap<Arc<str>, Rest>,
     /// When the rests end: each of `resting`, once.
     rests: BTreeSet<(Instant, Arc<str>)>,
+    sabotage: Sabotage,
+    /// The states that a defect delays.
+    late: Vec<Late>,
 }
 
 /// What waits for a topic that rests.
@@ -56,6 +60,15 @@ pub(super) struct Telling {
 struct Rest {
     changes: Changes,
     states: Vec<State>,
+}
+
+/// A state that is pushed after the next diff of its topic.
+struct Late {
+    topic: Arc<str>,
+    state: State,
+    list: Arc<Json<'static>>,
+    /// The turns that it waits for a diff.
+    turns: u32,
 }
 
 /// What joined and left, without what did both: that was never told, and is not.
@@ -68,6 +81,10 @@ struct Changes {
 impl Changes {
     fn is_empty(&self) -> bool {
         self.joins.is_empty() && self.leaves.is_empty()
+    }
+
+    fn has_both(&self) -> bool {
+        !self.joins.is_empty() && !self.leaves.is_empty()
     }
 
     /// Adds what changed next. A presence may come and go several times, as its replica does.
@@ -88,13 +105,15 @@ impl Changes {
 }
 
 impl Telling {
-    pub(super) fn new(subscriptions: Arc<Subscriptions>, pause: Pause) -> Self {
+    pub(super) fn new(subscriptions: Arc<Subscriptions>, pause: Pause, sabotage: Sabotage) -> Self {
         Self {
             subscriptions,
             pause,
             changes: BTreeMap::new(),
             resting: BTreeMap::new(),
             rests: BTreeSet::new(),
+            sabotage,
+            late: Vec::new(),
         }
     }
 
@@ -154,27 +173,69 @@ impl Telling {
 
     /// Tells each topic's channels what changed in it.
     pub(super) fn tell(&mut self, now: Instant) {
-        for (topic, changes) in std::mem::take(&mut self.changes) {
+        for (topic, mut changes) in std::mem::take(&mut self.changes) {
             let subscribers = self.subscriptions.count(&topic);
             if changes.is_empty() || subscribers == 0 {
                 continue;
             }
-            let diff = TopicDiff {
-                joins: Presences::group(changes.joins.values().map(Left::entry)),
-                leaves: Presences::group(changes.leaves.values().map(Left::entry)),
-            };
-            let payload = super::json(&diff.to_json());
-            let told = self
-                .subscriptions
-                .broadcast(&topic, DIFF_EVENT, &payload.into(), None);
-            if let Err(error) = told {
-                tracing::error!(%topic, %error, "a presence diff has no frame");
+            if self.sabotage.acts(Defect::DiffLost) {
+                continue;
+            }
+            if changes.has_both() && self.sabotage.acts(Defect::UpdateSplit) {
+                let leaves = std::mem::take(&mut changes.leaves);
+                let joins = BTreeMap::new();
+                self.broadcast(&topic, &Changes { joins, leaves });
+            }
+            self.broadcast(&topic, &changes);
+            if self.sabotage.acts(Defect::DiffTwice) {
+                self.broadcast(&topic, &changes);
+            }
+            for late in self.late.iter_mut().filter(|late| late.topic == topic) {
+                late.turns = 0;
             }
             if let Some(rest) = self.pause.after(subscribers) {
                 self.rests.insert((now + rest, Arc::clone(&topic)));
                 self.resting.insert(topic, Rest::default());
             }
         }
+        for late in self.late.extract_if(.., Late::is_due) {
+            late.state.push(late.list);
+        }
+    }
+
+    fn broadcast(&self, topic: &str, changes: &Changes) {
+        let diff = TopicDiff {
+            joins: Presences::group(changes.joins.values().map(Left::entry)),
+            leaves: Presences::group(changes.leaves.values().map(Left::entry)),
+        };
+        let payload = super::json(&diff.to_json());
+        let told = self
+            .subscriptions
+            .broadcast(topic, DIFF_EVENT, &payload.into(), None);
+        if let Err(error) = told {
+            tracing::error!(%topic, %error, "a presence diff has no frame");
+        }
+    }
+
+    /// Keeps a state until its topic's next diff has gone out.
+    pub(super) fn delay(&mut self, topic: Arc<str>, state: State, list: Arc<Json<'static>>) {
+        self.late.push(Late {
+            topic,
+            state,
+            list,
+            turns: Late::TURNS,
+        });
+    }
+}
+
+impl Late {
+    /// How many turns it waits at most.
+    const TURNS: u32 = 32;
+
+    /// Whether it is pushed with this turn.
+    fn is_due(&mut self) -> bool {
+        self.turns = self.turns.saturating_sub(1);
+        self.turns == 0
     }
 }
 

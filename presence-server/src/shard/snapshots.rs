@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use presence_core::wire::Json;
 
+use crate::sabotage::{Defect, Sabotage};
+
 /// The longest list that is kept, in bytes of JSON. A longer one is made for each that reads it, or to
 /// keep it up to date would cost more than it saves.
 const LONGEST: usize = 64 << 10;
@@ -19,6 +21,7 @@ const LONGEST: usize = 64 << 10;
 pub(crate) struct Snapshots {
     kept: Mutex<Kept>,
     max_bytes: usize,
+    sabotage: Sabotage,
 }
 
 #[derive(Debug, Default)]
@@ -38,10 +41,11 @@ struct Snapshot {
 }
 
 impl Snapshots {
-    pub(crate) fn new(max_bytes: usize) -> Self {
+    pub(crate) fn new(max_bytes: usize, sabotage: Sabotage) -> Self {
         Self {
             kept: Mutex::default(),
             max_bytes,
+            sabotage,
         }
     }
 
@@ -61,6 +65,9 @@ impl Snapshots {
         let mut kept = self.lock();
         let snapshot = kept.topics.get_mut(topic);
         snapshot.is_some_and(|snapshot| {
+            if self.sabotage.acts(Defect::SnapshotLate) {
+                return false;
+            }
             snapshot.is_stale |= is_own;
             true
         })
@@ -127,7 +134,10 @@ mod tests {
     }
 
     fn snapshots() -> (Snapshots, [Arc<str>; 2]) {
-        (Snapshots::new(1000), ["a".into(), "b".into()])
+        (
+            Snapshots::new(1000, Sabotage::default()),
+            ["a".into(), "b".into()],
+        )
     }
 
     #[test]
@@ -165,7 +175,7 @@ mod tests {
         snapshots.keep(&b, &list(600));
         assert!(snapshots.read(&a).is_none());
         assert!(snapshots.read(&b).is_some());
-        let large = Snapshots::new(usize::MAX);
+        let large = Snapshots::new(usize::MAX, Sabotage::default());
         large.keep(&a, &list(LONGEST + 1));
         assert!(large.read(&a).is_none());
         snapshots.clear();
