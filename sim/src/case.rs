@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::generate;
+use crate::outcome::Outcome;
 use crate::sabotage::Sabotage;
 use crate::scenarios::Scenario;
 use crate::schedule::Schedule;
-use crate::world::{self, Options, Outcome};
+use crate::world::{self, Options};
 
 /// Where schedules come from, one for each seed.
 #[derive(Clone, Copy, Debug)]

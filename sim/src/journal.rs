@@ -8,7 +8,7 @@ use presence_core::tracker::journal::{Header, Outcome, Record};
 use presence_core::tracker::{To, Tracker};
 use presence_core::wire::cluster::Limits;
 
-use crate::world::words;
+use crate::cluster::words;
 
 /// Whether a file is a journal: its first line begins one.
 pub fn is_journal(text: &str) -> bool {

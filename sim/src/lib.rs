@@ -13,11 +13,14 @@
 
 pub mod bench;
 pub mod case;
+mod cluster;
 pub mod convergence;
 pub mod coverage;
 pub mod generate;
 pub mod journal;
+pub mod outcome;
 pub mod page;
+mod panic;
 pub mod report;
 pub mod sabotage;
 pub mod scenarios;

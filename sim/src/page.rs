@@ -7,9 +7,9 @@ use std::fmt::Write;
 use serde_json::json;
 
 use self::chart::Chart;
+use crate::outcome::Outcome;
 use crate::schedule::Schedule;
 use crate::trace::{Mark, Traced};
-use crate::world::Outcome;
 
 /// What the list of events may take, in bytes.
 const LIST_BYTES: usize = 1_400_000;

@@ -7,9 +7,9 @@ use indicatif::HumanCount;
 
 use crate::case::Case;
 use crate::coverage::{Counted, Coverage};
+use crate::outcome::{Failure, Outcome};
 use crate::schedule::{Network, Schedule};
 use crate::trace::{Kind, Line, Traced};
-use crate::world::{Failure, Outcome};
 
 /// How many events are told with a failure.
 const EVENTS: usize = 15;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::case::{Case, Family};
 use crate::coverage::{Counted, Coverage};
+use crate::outcome::{Failure, Outcome};
 use crate::sabotage::Sabotage;
-use crate::world::{Failure, Outcome};
 
 /// What is run.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use presence_core::entry::Pid;
+use presence_core::presence::KeyBuf;
 
 /// A presence, by the number that its meta carries. Each update makes another.
 pub(crate) type Number = u32;
@@ -16,7 +17,7 @@ pub(crate) struct Presence {
     pub(crate) shard: usize,
     pub(crate) topic: Arc<str>,
     pub(crate) pid: Pid,
-    pub(crate) key: Arc<str>,
+    pub(crate) key: KeyBuf,
     pub(crate) since: u64,
     pub(crate) left: Option<Leaving>,
     /// When its node first told another that it has left.
@@ -48,34 +49,50 @@ pub(crate) enum How {
 /// Everything that was ever tracked.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    presences: Vec<Presence>,
+    /// By number. A number may be given to what is then never tracked.
+    presences: Vec<Option<Presence>>,
+    tracked: usize,
     changes: u64,
 }
 
-/// The presences of one life of a node that are there now.
-pub(crate) type Alive = BTreeMap<(Pid, Arc<str>, Arc<str>), Number>;
+/// What is tracked where: a process, in a topic, under a key.
+pub(crate) type Place = (Pid, Arc<str>, KeyBuf);
+
+/// The presences of one life of a shard that are there now.
+pub(crate) type Alive = BTreeMap<Place, Number>;
 
 impl Truth {
     pub(crate) fn of(&self, number: Number) -> Option<&Presence> {
-        self.presences.get(number as usize)
+        self.presences.get(number as usize)?.as_ref()
     }
 
+    /// A number above all that were given.
     pub(crate) fn next_number(&self) -> Number {
         self.presences.len() as Number
     }
 
-    pub(crate) fn add(&mut self, presence: Presence) -> Number {
-        let number = self.next_number();
-        self.presences.push(presence);
+    /// How many presences were ever tracked.
+    pub(crate) fn tracked(&self) -> usize {
+        self.tracked
+    }
+
+    pub(crate) fn add(&mut self, number: Number, presence: Presence) {
+        let at = number as usize;
+        if self.presences.len() <= at {
+            self.presences.resize(at + 1, None);
+        }
+        let before = self.presences[at].replace(presence);
+        assert!(before.is_none(), "presence {number} is tracked twice");
+        self.tracked += 1;
         self.changes += 1;
-        number
     }
 
     pub(crate) fn leave(&mut self, number: Number, leaving: Leaving, next: Option<Number>) {
-        let presence = &mut self.presences[number as usize];
-        presence.left = Some(leaving);
-        presence.next = next;
-        self.changes += 1;
+        if let Some(presence) = self.presence(number) {
+            presence.left = Some(leaving);
+            presence.next = next;
+            self.changes += 1;
+        }
     }
 
     /// How often who is present has changed.
@@ -84,7 +101,9 @@ impl Truth {
     }
 
     pub(crate) fn told(&mut self, number: Number, at: u64) {
-        self.presences[number as usize].told.get_or_insert(at);
+        if let Some(presence) = self.presence(number) {
+            presence.told.get_or_insert(at);
+        }
     }
 
     /// How a presence ended, if it did.
@@ -102,11 +121,20 @@ impl Truth {
         let next = |number: &Number| self.of(*number).and_then(|presence| presence.next);
         std::iter::successors(next(&number), next)
     }
+
+    fn presence(&mut self, number: Number) -> Option<&mut Presence> {
+        self.presences.get_mut(number as usize)?.as_mut()
+    }
 }
 
 /// The meta of a presence.
 pub(crate) fn meta(number: Number) -> String {
     format!("{{\"n\":{number}}}")
+}
+
+/// The number that the meta of a presence carries.
+pub(crate) fn number_of(meta: &str) -> Number {
+    number(meta).expect("every meta of a simulation carries a number")
 }
 
 /// The number that a meta carries.

@@ -1,19 +1,13 @@
-//! The first tier: a cluster of pure trackers on an event queue.
+//! The first tier: a [`Cluster`] of pure trackers on an event queue.
 //!
 //! Nothing in it depends on the process that runs it: one thread, one queue ordered by time and then by
 //! what was queued first, and random numbers from the schedule's seed.
 
 mod actions;
-mod check;
-mod healed;
 mod network;
-mod node;
-mod outcome;
-mod panic;
+mod process;
 mod spoil;
 mod trackers;
-mod view;
-mod writing;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,21 +15,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_core::clock::ReplicaId;
-use presence_core::tracker::{Config, Stats, Tracker};
+use presence_core::tracker::Tracker;
+use presence_core::tracker::journal::Input;
 
-use self::check::Cause;
-use self::network::{Link, Parcel};
-use self::node::{Life, Node, Shard};
-pub use self::outcome::{Failure, Invariant, Outcome, Traffic};
-use self::writing::Trace;
-pub(crate) use self::writing::words;
-use crate::coverage::{Counted, Coverage};
+use self::network::Link;
+use self::process::{Defects, Host, Parcel, Process};
+use crate::cluster::{Checked, Cluster, Micros};
+use crate::coverage::Counted;
+use crate::outcome::{Failure, Invariant, Outcome};
+use crate::panic;
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::schedule::Schedule;
-use crate::truth::{self, Truth};
-
-/// Microseconds since the start of a simulation.
-pub(crate) type Micros = u64;
 
 /// How a schedule is run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,37 +44,26 @@ pub fn run(schedule: &Schedule, options: Options) -> Outcome {
     let held = panic::caught(|| world.run());
     let failure = match held {
         Ok(held) => held.err(),
-        Err(panic) => Some(world.panicked(panic)),
+        Err(panic) => Some(world.cluster.panicked(panic)),
     };
     world.outcome(failure)
 }
 
-/// The first invariant that broke; boxed since it is rare.
-type Checked<T = ()> = Result<T, Box<Failure>>;
-
 struct World<'a> {
     schedule: &'a Schedule,
-    config: Config,
+    cluster: Cluster<'a>,
     rng: fastrand::Rng,
     saboteur: Saboteur,
-    now: Micros,
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
-    nodes: Vec<Node>,
+    /// What each node runs on.
+    hosts: Vec<Host>,
     /// From each node to each.
     links: Vec<Link>,
-    truth: Truth,
-    coverage: Coverage,
-    traffic: Traffic,
-    /// What the trackers that are gone counted.
-    stats: Vec<Stats>,
     events: u64,
-    /// How often a list has changed, or a life has begun or ended.
-    changes: u64,
     /// Nodes for which the faults have ended.
     healed: Vec<bool>,
     converged_after: Option<Micros>,
-    trace: Option<Trace>,
 }
 
 struct Queued {
@@ -162,36 +141,27 @@ enum Happening {
 impl<'a> World<'a> {
     fn new(schedule: &'a Schedule, options: Options) -> Self {
         let count = schedule.nodes.len();
-        let links = (0..count * count).map(|_| Link::default()).collect();
-        let nodes = schedule.nodes.iter().map(|spec| Node::new(spec, schedule));
         Self {
             schedule,
-            config: schedule.config(),
+            cluster: Cluster::new(schedule, options.trace),
             rng: fastrand::Rng::with_seed(schedule.seed),
             saboteur: Saboteur::new(options.sabotage, schedule.seed),
-            now: 0,
             queue: BinaryHeap::new(),
             queued: 0,
-            nodes: nodes.collect(),
-            links,
-            truth: Truth::default(),
-            coverage: Coverage::default(),
-            traffic: Traffic::default(),
-            stats: Vec::new(),
+            hosts: (0..count).map(|_| Host::default()).collect(),
+            links: (0..count * count).map(|_| Link::default()).collect(),
             events: 0,
-            changes: 0,
             healed: vec![false; count],
             converged_after: None,
-            trace: options.trace.then(Trace::default),
         }
     }
 
     fn run(&mut self) -> Checked {
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].spec.clock_ppm != 0 {
-                self.coverage.count(Counted::ClockSkew);
+        for (node, spec) in self.schedule.nodes.iter().enumerate() {
+            if spec.clock_ppm != 0 {
+                self.cluster.coverage.count(Counted::ClockSkew);
             }
-            if self.nodes[node].spec.starts {
+            if spec.starts {
                 self.start(node, 0)?;
             }
         }
@@ -203,15 +173,47 @@ impl<'a> World<'a> {
         self.at(heal, Happening::Heal { all: !parts });
         self.run_until(heal)?;
         if parts {
-            self.run_until(heal + self.bound())?;
-            self.check_part()?;
-            self.at(self.now, Happening::Heal { all: true });
-            self.run_until(self.now)?;
+            self.run_until(heal + self.cluster.bound())?;
+            let part = self.schedule.heal_first.iter();
+            let part: Vec<usize> = part.map(|name| self.cluster.named(name)).collect();
+            self.cluster.check_agreement(&part)?;
+            let now = self.cluster.now;
+            self.at(now, Happening::Heal { all: true });
+            self.run_until(now)?;
         }
-        let healed = self.now;
-        self.run_until_converged(healed)?;
-        self.check_idle()?;
-        self.check_forgotten()
+        self.run_until_converged()?;
+        let before = self.cluster.traffic;
+        self.run_until(self.cluster.now + self.cluster.idle_time())?;
+        self.cluster.check_idle(before)?;
+        if let Some(time) = self.cluster.forgetting_time() {
+            self.run_until(self.cluster.now + time)?;
+            self.cluster.check_forgotten()?;
+        }
+        Ok(())
+    }
+
+    /// All agree within the bound; notes after how long they did.
+    fn run_until_converged(&mut self) -> Checked {
+        let healed = self.cluster.now;
+        let end = healed + self.cluster.bound();
+        let period = self.cluster.config.broadcast_period.as_micros() as u64;
+        let step = (period / 4).max(1);
+        while self.cluster.now < end {
+            let now = self.cluster.now;
+            if self.cluster.agree() {
+                self.converged_after.get_or_insert(now - healed);
+            } else {
+                self.converged_after = None;
+            }
+            self.run_until((now + step).min(end))?;
+        }
+        let all: Vec<usize> = (0..self.hosts.len()).collect();
+        self.cluster.check_agreement(&all)?;
+        let now = self.cluster.now;
+        self.converged_after.get_or_insert(now - healed);
+        self.cluster
+            .log_all(|| format!("at {:.3} s all agree", now as f64 / 1e6));
+        Ok(())
     }
 
     fn run_until(&mut self, end: Micros) -> Checked {
@@ -222,25 +224,38 @@ impl<'a> World<'a> {
             let Some(Reverse(next)) = self.queue.pop() else {
                 break;
             };
-            self.now = next.at;
+            self.cluster.now = next.at;
             self.events += 1;
             let sabotaged = self.saboteur.acted;
             let held = self.happen(next.happening);
             if self.saboteur.acted > sabotaged {
-                self.log_all(|| "here the planted defect acted".into());
+                self.cluster
+                    .log_all(|| "here the planted defect acted".into());
             }
             held?;
             self.check_storm()?;
         }
-        self.now = end;
+        self.cluster.now = end;
         Ok(())
+    }
+
+    /// A run comes to an end, and what is on its way has a bound.
+    fn check_storm(&self) -> Checked {
+        const EVENTS: u64 = 50_000_000;
+        const WAITING: usize = 2_000_000;
+        let (events, waiting) = (self.events, self.queue.len());
+        if events < EVENTS && waiting < WAITING {
+            return Ok(());
+        }
+        let what = format!("after {events} events {waiting} more are waiting");
+        Err(self.cluster.failure(Invariant::NoStorm, 0, what))
     }
 
     fn at(&mut self, at: Micros, happening: Happening) {
         let order = self.queued;
         self.queued += 1;
         self.queue.push(Reverse(Queued {
-            at: at.max(self.now),
+            at: at.max(self.cluster.now),
             order,
             happening,
         }));
@@ -258,15 +273,17 @@ impl<'a> World<'a> {
             Happening::Resume { node, life } => self.resume(node, life),
             Happening::Exit { node, life } => {
                 if self.is_life(node, life) {
-                    self.log(node, || "its sockets are drained, its process ends".into());
-                    self.end_life(node);
+                    let what = || "its sockets are drained, its process ends".into();
+                    self.cluster.log(node, what);
+                    self.cluster.end_life(node);
+                    self.hosts[node].process = None;
                 }
                 Ok(())
             }
             Happening::Gone { node, life, of } => {
                 // One that lives again is connected again, and nobody takes it for gone.
-                if self.is_life(node, life) && self.nodes[of].life.is_none() {
-                    self.coverage.count(Counted::CrashSeen);
+                if self.is_life(node, life) && self.hosts[of].process.is_none() {
+                    self.cluster.coverage.count(Counted::CrashSeen);
                     self.tell_gone(node, of)?;
                 }
                 Ok(())
@@ -290,19 +307,18 @@ impl<'a> World<'a> {
     }
 
     fn heal(&mut self, all: bool) -> Checked {
-        let first: Vec<bool> = self
-            .nodes
-            .iter()
-            .map(|node| all || self.schedule.heal_first.contains(&node.spec.name))
+        let nodes = self.schedule.nodes.iter();
+        let first: Vec<bool> = nodes
+            .map(|node| all || self.schedule.heal_first.contains(&node.name))
             .collect();
         self.healed.clone_from(&first);
         if all {
-            self.log_all(|| "all faults end".into());
+            self.cluster.log_all(|| "all faults end".into());
         } else {
-            self.coverage.count(Counted::HealedPart);
-            self.log_all(|| "faults end within a part".into());
+            self.cluster.coverage.count(Counted::HealedPart);
+            self.cluster.log_all(|| "faults end within a part".into());
         }
-        let count = self.nodes.len();
+        let count = self.hosts.len();
         let mut mended = Vec::new();
         for from in 0..count {
             for to in 0..count {
@@ -321,11 +337,11 @@ impl<'a> World<'a> {
             }
         }
         for (node, _) in first.iter().enumerate().filter(|(_, first)| **first) {
-            if let Some(life) = &mut self.nodes[node].life {
-                life.slow_until = 0;
-                let number = life.number;
-                if life.paused_until > self.now {
-                    self.resume(node, number)?;
+            if let Some(process) = &mut self.hosts[node].process {
+                process.slow_until = 0;
+                let life = process.life;
+                if process.paused_until > self.cluster.now {
+                    self.resume(node, life)?;
                 }
             }
         }
@@ -336,20 +352,19 @@ impl<'a> World<'a> {
     // Nodes.
 
     fn start(&mut self, node: usize, clock_ms: i64) -> Checked {
-        if self.nodes[node].life.is_some() {
+        if self.hosts[node].process.is_some() {
             return Ok(());
         }
+        let now = self.cluster.now;
         let apart = self.links.iter().any(|link| link.cuts > 0);
-        if apart && self.now > 0 {
-            self.coverage.count(Counted::StartedApart);
+        if apart && now > 0 {
+            self.cluster.coverage.count(Counted::StartedApart);
         }
         let incarnation = self.incarnation(node, clock_ms);
-        let reused = self.nodes[node].lives > 0 && incarnation == self.nodes[node].incarnation;
-        let spec = &mut self.nodes[node];
-        spec.lives += 1;
-        spec.incarnation = incarnation;
-        let number = spec.lives;
-        let mut config = self.config.clone();
+        let spec = &self.cluster.nodes[node];
+        let (name, pool) = (Arc::clone(&spec.name), spec.pool);
+        let reused = spec.lives > 0 && incarnation == spec.incarnation();
+        let mut config = self.cluster.config.clone();
         if self.saboteur.acts(Sabotage::EagerDown) {
             // No shorter than what an idle node needs, which the configuration refuses.
             config.down_period = config
@@ -361,36 +376,29 @@ impl<'a> World<'a> {
             config.down_period *= 3;
             config.permdown_period *= 3;
         }
-        let defects = node::Defects {
+        let defects = Defects {
             no_clocks: self.saboteur.acts(Sabotage::NoClocks),
             refuses_transfers: self.saboteur.acts(Sabotage::TransfersRefused),
             reused,
         };
-        let replica = ReplicaId::new(Arc::clone(&self.nodes[node].name), incarnation);
-        let mut shards = Vec::new();
-        for _ in 0..self.nodes[node].pool {
+        let replica = ReplicaId::new(name, incarnation);
+        let life = self.cluster.begin_life(node, &replica);
+        for shard in 0..pool {
             let random = self.rng.u64(..);
             let tracker = Tracker::new(replica.clone(), config.clone(), 11, random, Duration::ZERO);
             let tracker = tracker.expect("a schedule's settings were checked");
-            shards.push(Shard::new(tracker));
+            self.cluster
+                .begin_shard(node, shard, tracker, Duration::ZERO);
         }
-        let life = Life::new(
-            number,
-            self.now,
-            self.nodes[node].spec.clock_ppm,
-            shards,
-            defects,
-        );
-        self.nodes[node].life = Some(life);
-        self.changes += 1;
-        self.log(node, || format!("starts as {replica}"));
-        self.span(node, "life", self.now);
-        for shard in 0..self.nodes[node].pool {
-            self.drain(node, shard, Cause::Local)?;
+        let clock_ppm = self.schedule.nodes[node].clock_ppm;
+        let process = Process::new(life, now, clock_ppm, pool, defects);
+        self.hosts[node].process = Some(process);
+        for shard in 0..pool {
+            self.drain(node, shard)?;
         }
-        for of in 0..self.nodes.len() {
+        for of in 0..self.hosts.len() {
             if of != node && self.schedule.network.announces {
-                let soon = self.now + self.rng.u64(0..200_000);
+                let soon = now + self.rng.u64(0..200_000);
                 self.at(soon, Happening::Connected { node, of });
                 self.at(soon, Happening::Connected { node: of, of: node });
             }
@@ -400,126 +408,78 @@ impl<'a> World<'a> {
 
     /// The incarnation that a node's wall clock gives it.
     fn incarnation(&mut self, node: usize, clock_ms: i64) -> u64 {
-        let spec = &mut self.nodes[node];
-        spec.wall_ms += clock_ms;
-        let wall = 1_000_000_000 + (self.now / 1000) as i64 + spec.wall_ms;
-        let mut incarnation = wall.max(1) as u64;
-        if spec.lives > 0 && incarnation == spec.incarnation {
-            incarnation += 1;
+        let host = &mut self.hosts[node];
+        host.wall_ms += clock_ms;
+        let wall = 1_000_000_000 + (self.cluster.now / 1000) as i64 + host.wall_ms;
+        let incarnation = wall.max(1) as u64;
+        let spec = &self.cluster.nodes[node];
+        if spec.lives == 0 {
+            return incarnation;
         }
-        let last = spec.incarnation;
-        if spec.lives > 0 {
-            if incarnation < last {
-                self.coverage.count(Counted::ClockBack);
-            }
-            if self.saboteur.acts(Sabotage::IncarnationReused) {
-                incarnation = last;
-            }
+        let last = spec.incarnation();
+        let incarnation = incarnation + u64::from(incarnation == last);
+        if incarnation < last {
+            self.cluster.coverage.count(Counted::ClockBack);
+        }
+        if self.saboteur.acts(Sabotage::IncarnationReused) {
+            return last;
         }
         incarnation
     }
 
-    /// A node's process is gone.
-    fn end_life(&mut self, node: usize) {
-        let Some(life) = self.nodes[node].life.take() else {
-            return;
-        };
-        self.nodes[node].ended = Some(self.now);
-        self.changes += 1;
-        self.end_span(node, "life");
-        for shard in &life.shards {
-            self.stats.push(shard.tracker.stats());
-        }
-    }
-
-    fn is_life(&self, node: usize, number: u32) -> bool {
-        let life = self.nodes[node].life.as_ref();
-        life.is_some_and(|life| life.number == number)
+    fn is_life(&self, node: usize, life: u32) -> bool {
+        let process = self.hosts[node].process.as_ref();
+        process.is_some_and(|process| process.life == life)
     }
 
     /// Whether a node can do something now.
     fn runs(&self, node: usize) -> bool {
-        let life = self.nodes[node].life.as_ref();
-        life.is_some_and(|life| life.paused_until <= self.now)
+        let process = self.hosts[node].process.as_ref();
+        process.is_some_and(|process| process.paused_until <= self.cluster.now)
     }
 
-    fn timer(&mut self, node: usize, number: u32, shard: usize) -> Checked {
-        if !self.is_life(node, number) || !self.runs(node) {
+    fn timer(&mut self, node: usize, life: u32, shard: usize) -> Checked {
+        if !self.is_life(node, life) || !self.runs(node) {
             return Ok(());
         }
-        let now = self.now;
-        let Some(life) = &mut self.nodes[node].life else {
-            return Ok(());
-        };
-        if life.shards[shard].timer != Some(now) {
+        let process = self.hosts[node].process.as_ref();
+        if process.is_none_or(|process| process.shards[shard].timer != Some(self.cluster.now)) {
             return Ok(());
         }
         self.tick(node, shard)
     }
 
-    /// Lets a shard's time pass.
-    fn tick(&mut self, node: usize, shard: usize) -> Checked {
-        let count = self.nodes.len();
-        let now = self.now;
-        let Some(life) = &mut self.nodes[node].life else {
+    fn resume(&mut self, node: usize, life: u32) -> Checked {
+        if !self.is_life(node, life) {
+            return Ok(());
+        }
+        let now = self.cluster.now;
+        let Some(process) = &mut self.hosts[node].process else {
             return Ok(());
         };
-        let local = life.local(now);
-        let of_shard = &mut life.shards[shard];
-        of_shard.timer = None;
-        let late = local.saturating_sub(of_shard.tracker.period_ends());
-        for of in 0..count {
-            of_shard.heard[of].forgive(late, local);
-        }
-        if self.saboteur.is(Sabotage::NeverDown) {
-            self.forge_words(node, shard, local);
-        }
-        let Some(life) = &mut self.nodes[node].life else {
-            return Ok(());
-        };
-        life.shards[shard].tracker.handle_timeout(local);
-        self.drain(node, shard, Cause::Timer)?;
-        if late <= self.config.broadcast_period {
-            self.check_promises(node, shard)?;
-        }
-        self.check_list(node, shard)
-    }
-
-    fn resume(&mut self, node: usize, number: u32) -> Checked {
-        if !self.is_life(node, number) {
-            return Ok(());
-        }
-        let now = self.now;
-        let Some(life) = &mut self.nodes[node].life else {
-            return Ok(());
-        };
-        life.paused_until = 0;
-        life.busy_until = now;
-        let waiting = life.inbox.len();
-        self.end_span(node, "paused");
-        self.log(node, || format!("goes on, {waiting} messages wait for it"));
+        process.paused_until = 0;
+        process.busy_until = now;
+        let waiting = process.inbox.len();
+        let pool = process.shards.len();
+        self.cluster.end_span(node, "paused");
+        self.cluster
+            .log(node, || format!("goes on, {waiting} messages wait for it"));
         // Which comes first, its timers or its inbox, is a matter of chance.
         let timers_first = self.rng.bool();
         if timers_first {
-            self.overdue(node)?;
-        }
-        self.at(self.now, Happening::Work { node, life: number });
-        if !timers_first {
-            let later = self.now + self.rng.u64(1..10_000);
-            for shard in 0..self.nodes[node].pool {
-                if let Some(life) = &mut self.nodes[node].life {
-                    life.shards[shard].timer = Some(later);
-                }
-                let life = number;
-                self.at(later, Happening::Timer { node, life, shard });
+            for shard in 0..pool {
+                self.tick(node, shard)?;
             }
         }
-        Ok(())
-    }
-
-    fn overdue(&mut self, node: usize) -> Checked {
-        for shard in 0..self.nodes[node].pool {
-            self.tick(node, shard)?;
+        self.at(now, Happening::Work { node, life });
+        if !timers_first {
+            let later = now + self.rng.u64(1..10_000);
+            for shard in 0..pool {
+                if let Some(process) = &mut self.hosts[node].process {
+                    process.shards[shard].timer = Some(later);
+                }
+                self.at(later, Happening::Timer { node, life, shard });
+            }
         }
         Ok(())
     }
@@ -528,72 +488,34 @@ impl<'a> World<'a> {
         if !self.runs(node) {
             return Ok(());
         }
-        let name = Arc::clone(&self.nodes[of].name);
-        self.log_found(node, &name, || format!("is told that {name} is gone"));
-        for shard in 0..self.nodes[node].pool {
-            let now = self.now;
-            if let Some(life) = &mut self.nodes[node].life {
-                let local = life.local(now);
-                life.shards[shard].tracker.handle_gone(&name, local);
-            }
-            self.drain(node, shard, Cause::Gone(of))?;
+        let name = Arc::clone(&self.cluster.nodes[of].name);
+        self.cluster
+            .log_found(node, &name, || format!("is told that {name} is gone"));
+        for shard in 0..self.cluster.nodes[node].pool {
+            let peer = Arc::clone(&name);
+            self.call(node, shard, Input::Gone { peer })?;
         }
         Ok(())
     }
 
     fn connect(&mut self, node: usize, of: usize) -> Checked {
-        let both_run = self.runs(node) && self.nodes[of].life.is_some();
+        let both_run = self.runs(node) && self.hosts[of].process.is_some();
         if !both_run || self.link(node, of).cuts > 0 || self.link(of, node).cuts > 0 {
             return Ok(());
         }
-        let name = Arc::clone(&self.nodes[of].name);
-        for shard in 0..self.nodes[node].pool {
-            let now = self.now;
-            if let Some(life) = &mut self.nodes[node].life {
-                let local = life.local(now);
-                life.shards[shard].tracker.handle_connected(&name, local);
-            }
-            self.drain(node, shard, Cause::Local)?;
+        for shard in 0..self.cluster.nodes[node].pool {
+            let peer = Arc::clone(&self.cluster.nodes[of].name);
+            self.call(node, shard, Input::Connected { peer })?;
         }
         Ok(())
     }
 
-    fn outcome(mut self, failure: Option<Box<Failure>>) -> Outcome {
-        for node in 0..self.nodes.len() {
-            self.end_life(node);
-        }
-        for stats in std::mem::take(&mut self.stats) {
-            self.coverage
-                .add(Counted::FromLog, stats.transfers_incremental);
-            self.coverage.add(Counted::FullState, stats.transfers_full);
-            self.coverage.add(Counted::Chunks, stats.chunks);
-            self.coverage.add(Counted::Deferred, stats.deferred);
-            self.coverage.add(Counted::Superseded, stats.superseded);
-            self.coverage.add(Counted::Replaced, stats.replaced);
-            self.coverage
-                .add(Counted::SuspectedItself, stats.suspected_itself);
-            self.coverage.add(Counted::HandedOver, stats.handed_over);
-        }
+    fn outcome(self, failure: Option<Box<Failure>>) -> Outcome {
         Outcome {
-            failure: failure.map(|failure| *failure),
-            coverage: self.coverage,
-            traffic: self.traffic,
             events: self.events,
-            simulated: Duration::from_micros(self.now),
             converged_after: self.converged_after.map(Duration::from_micros),
             sabotaged: self.saboteur.acted,
-            trace: self.trace.map(Trace::finish),
+            ..self.cluster.outcome(failure)
         }
     }
-}
-
-/// The number that an entry's meta carries.
-fn number_of(meta: &str) -> truth::Number {
-    truth::number(meta).expect("every meta of a simulation carries a number")
-}
-
-/// The action's node.
-fn node_named(nodes: &[Node], name: &str) -> usize {
-    let found = nodes.iter().position(|node| *node.name == *name);
-    found.expect("a schedule names nodes that are there")
 }

@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use sim::generate;
+use sim::outcome::Outcome;
 use sim::page;
 use sim::sabotage::Sabotage;
 use sim::schedule::Schedule;
-use sim::world::{Options, Outcome, run};
+use sim::world::{Options, run};
 
 fn drawn(schedule: &Schedule, sabotage: Option<Sabotage>) -> (String, Outcome) {
     let trace = true;

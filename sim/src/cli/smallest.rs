@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::case::Case;
+use sim::outcome::{Failure, Invariant};
 use sim::schedule::Schedule;
 use sim::shrink;
-use sim::world::{Failure, Invariant, Options, run};
+use sim::world::{Options, run};
 
 use super::{Held, Shrink, Stopped, case_of, file};
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::escaped;
+use crate::outcome::Outcome;
 use crate::schedule::Schedule;
 use crate::trace::{Difference, Mark, Span, Traced};
-use crate::world::Outcome;
 
 pub(super) const WIDTH: f64 = 1320.0;
 pub(super) const LEFT: f64 = 70.0;

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_core::clock::ReplicaId;
-use presence_core::tracker::{To, Tracker};
+use presence_core::clock::{Context, ReplicaId};
+use presence_core::delta::Delta;
+use presence_core::tracker::{To, Tracker, Transmit};
 use presence_core::wire::cluster::{Body, Message};
 
 use super::World;
+use crate::cluster::{Checked, Told};
 use crate::sabotage::{Sabotage, Saboteur};
 
 impl World<'_> {
     /// Keeps silent replicas up by words that they never said.
     pub(super) fn forge_words(&mut self, node: usize, shard: usize, local: Duration) {
-        let Some(life) = &mut self.nodes[node].life else {
+        let Some(tracker) = self.cluster.tracker_mut(node, shard) else {
             return;
         };
-        let tracker = &mut life.shards[shard].tracker;
         let up: Vec<_> = tracker
             .replicas()
             .map(|(replica, _)| replica.clone())
@@ -28,7 +29,7 @@ impl World<'_> {
                     .counter(&replica)
                     .map(|counter| (replica.clone(), counter));
                 let body = Body::Heartbeat {
-                    delta: presence_core::delta::Delta::default(),
+                    delta: Delta::default(),
                     clocks: clocks.into_iter().collect(),
                 };
                 let name = replica.shared_name();
@@ -43,36 +44,32 @@ impl World<'_> {
         &mut self,
         node: usize,
         shard: usize,
-        to: &To,
-        message: &mut Message,
+        transmit: &mut Transmit,
     ) -> bool {
-        let Some(life) = &mut self.nodes[node].life else {
+        let (Some(process), Some(tracker)) = (
+            &mut self.hosts[node].process,
+            self.cluster.shard(node, shard),
+        ) else {
             return true;
         };
-        match &mut message.body {
+        let of_shard = &mut process.shards[shard];
+        match &mut transmit.message.body {
             Body::Heartbeat { delta, clocks } => {
-                let of_shard = &mut life.shards[shard];
                 let leaves = delta.gone().any(|(_, gone)| !gone.is_empty());
                 if leaves && self.saboteur.acts(Sabotage::LeavesDropped) {
                     delta.spoil_leaves(of_shard.told);
                 }
-                let own = of_shard.tracker.replica();
-                of_shard.told = clocks.counter(own).unwrap_or(0);
-                if life.defects.no_clocks {
-                    *clocks = presence_core::clock::Context::new();
+                of_shard.told = clocks.counter(tracker.tracker.replica()).unwrap_or(0);
+                if process.defects.no_clocks {
+                    *clocks = Context::new();
                 }
             }
+            Body::TransferReply { .. } if process.defects.refuses_transfers => return false,
             Body::TransferReply { delta, .. } => {
-                if life.defects.refuses_transfers {
-                    return false;
-                }
                 if self.saboteur.is(Sabotage::OldStateReplayed)
-                    && let To::One(to) = to
+                    && let To::One(to) = &transmit.to
                 {
-                    let earlier = life.shards[shard].replies.get(to).cloned();
-                    life.shards[shard]
-                        .replies
-                        .insert(Arc::clone(to), delta.clone());
+                    let earlier = of_shard.replies.insert(Arc::clone(to), delta.clone());
                     if let Some(earlier) = earlier
                         && self.saboteur.acts(Sabotage::OldStateReplayed)
                     {
@@ -84,10 +81,57 @@ impl World<'_> {
         }
         true
     }
+
+    /// Plants a defect into what is taken.
+    pub(super) fn spoil_taken(
+        &mut self,
+        node: usize,
+        shard: usize,
+        message: &mut Message,
+        local: Duration,
+    ) {
+        let (Some(process), Some(tracker)) = (
+            &self.hosts[node].process,
+            self.cluster.tracker_mut(node, shard),
+        ) else {
+            return;
+        };
+        if process.defects.reused
+            && let Body::Heartbeat { clocks, .. } | Body::TransferReply { clocks, .. } =
+                &mut message.body
+        {
+            clocks.remove(tracker.replica());
+        }
+        spoil_taken(&mut self.saboteur, tracker, message, local);
+    }
+
+    /// A listener on the node is told of a change, or told wrongly.
+    pub(super) fn spoil_diff(&mut self, node: usize, shard: usize, told: &Told) -> Checked {
+        let updates = !told.joins.is_empty() && !told.leaves.is_empty();
+        if self.saboteur.acts(Sabotage::DiffLost) {
+            return Ok(());
+        }
+        if updates && self.saboteur.acts(Sabotage::UpdateSplit) {
+            let (topic, joins, leaves) = (&told.topic, &told.joins, &told.leaves);
+            for (joins, leaves) in [(Vec::new(), leaves.clone()), (joins.clone(), Vec::new())] {
+                let topic = Arc::clone(topic);
+                let half = Told {
+                    topic,
+                    joins,
+                    leaves,
+                };
+                self.cluster.hear_diff(node, shard, &half)?;
+            }
+            return Ok(());
+        }
+        if self.saboteur.acts(Sabotage::DiffTwice) {
+            self.cluster.hear_diff(node, shard, told)?;
+        }
+        self.cluster.hear_diff(node, shard, told)
+    }
 }
 
-/// Plants a defect into what is taken.
-pub(super) fn spoil_taken(
+fn spoil_taken(
     saboteur: &mut Saboteur,
     tracker: &mut Tracker,
     message: &mut Message,

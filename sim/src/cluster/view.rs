@@ -8,7 +8,7 @@ use crate::truth::Number;
 /// The lists of all topics. They are compared with what a shard lists after most events, so that where
 /// a presence stands is found by its number.
 #[derive(Default)]
-pub(super) struct View {
+pub(crate) struct View {
     topics: BTreeMap<Arc<str>, usize>,
     lists: Vec<List>,
     places: Vec<Place>,
@@ -29,7 +29,7 @@ enum Place {
 
 impl View {
     /// Adds a presence; whether it was not there.
-    pub(super) fn join(&mut self, topic: &Arc<str>, number: Number) -> bool {
+    pub(crate) fn join(&mut self, topic: &Arc<str>, number: Number) -> bool {
         let list = match self.topics.get(topic) {
             Some(list) => *list,
             None => {
@@ -50,7 +50,7 @@ impl View {
     }
 
     /// Takes a presence out; whether it was there.
-    pub(super) fn leave(&mut self, topic: &str, number: Number) -> bool {
+    pub(crate) fn leave(&mut self, topic: &str, number: Number) -> bool {
         let Some(list) = self.list_of(number) else {
             return false;
         };
@@ -64,35 +64,35 @@ impl View {
         true
     }
 
-    pub(super) fn has(&self, topic: &str, number: Number) -> bool {
+    pub(crate) fn has(&self, topic: &str, number: Number) -> bool {
         self.list_of(number)
             .is_some_and(|list| *self.lists[list].topic == *topic)
     }
 
     /// The list of a topic, to ask for many presences.
-    pub(super) fn list(&self, topic: &str) -> impl Fn(Number) -> bool {
+    pub(crate) fn list(&self, topic: &str) -> impl Fn(Number) -> bool {
         let list = self.topics.get(topic).copied();
         move |number| list.is_some() && self.list_of(number) == list
     }
 
     /// Whether it was listed once and is not any more.
-    pub(super) fn has_left(&self, number: Number) -> bool {
+    pub(crate) fn has_left(&self, number: Number) -> bool {
         self.places.get(number as usize) == Some(&Place::Left)
     }
 
     /// How many are listed in a topic.
-    pub(super) fn len_of(&self, topic: &str) -> usize {
+    pub(crate) fn len_of(&self, topic: &str) -> usize {
         let list = self.topics.get(topic);
         list.map_or(0, |list| self.lists[*list].len)
     }
 
     /// How many are listed.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// All that are listed.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = Number> {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = Number> {
         let places = self.places.iter().enumerate();
         places.filter_map(|(number, place)| {
             matches!(place, Place::Listed(_)).then_some(number as Number)
@@ -100,7 +100,7 @@ impl View {
     }
 
     /// All that are listed in a topic.
-    pub(super) fn numbers_of(&self, topic: &str) -> impl Iterator<Item = Number> {
+    pub(crate) fn numbers_of(&self, topic: &str) -> impl Iterator<Item = Number> {
         let is_in = self.list(topic);
         self.numbers().filter(move |&number| is_in(number))
     }

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use presence_core::wire::cluster::Body;
 
-use super::World;
-use super::node::Node;
 use crate::coverage::Coverage;
 use crate::trace::Traced;
-use crate::truth::Number;
 
 /// What must hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -131,7 +128,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn count(&mut self, body: &Body) {
+    pub(crate) fn count(&mut self, body: &Body) {
         let counter = match body {
             Body::Heartbeat { delta, .. } if delta.is_empty() => &mut self.idle,
             Body::Heartbeat { .. } => &mut self.deltas,
@@ -168,91 +165,4 @@ pub struct Outcome {
     pub sabotaged: u64,
     /// What happened, where it was to be written down.
     pub trace: Option<Traced>,
-}
-
-impl World<'_> {
-    pub(super) fn failure(
-        &self,
-        invariant: Invariant,
-        node: usize,
-        what: impl Into<String>,
-    ) -> Box<Failure> {
-        Box::new(Failure {
-            invariant,
-            at: Duration::from_micros(self.now),
-            node: self.nodes[node].name.to_string(),
-            what: what.into(),
-            topic: None,
-            key: None,
-            truth: None,
-            presence: None,
-            owner: None,
-        })
-    }
-
-    pub(super) fn failure_of(
-        &self,
-        invariant: Invariant,
-        node: usize,
-        number: Number,
-        what: impl Into<String>,
-    ) -> Box<Failure> {
-        let mut failure = self.failure(invariant, node, what);
-        if let Some(presence) = self.truth.of(number) {
-            failure.topic = Some(presence.topic.to_string());
-            failure.key = Some(presence.key.to_string());
-            failure.truth = Some(self.describe(number));
-            failure.presence = Some(number);
-            failure.owner = Some(self.nodes[presence.node].name.to_string());
-        }
-        failure
-    }
-
-    /// A panic. (On which node it was, the last lines of a trace tell.)
-    pub(super) fn panicked(&self, said: String) -> Box<Failure> {
-        Box::new(Failure {
-            invariant: Invariant::NoPanic,
-            at: Duration::from_micros(self.now),
-            node: "the one that acted last".into(),
-            what: said,
-            topic: None,
-            key: None,
-            truth: None,
-            presence: None,
-            owner: None,
-        })
-    }
-
-    /// What is true of a presence, in words.
-    pub(super) fn describe(&self, number: Number) -> String {
-        let Some(presence) = self.truth.of(number) else {
-            return format!("no presence {number} was ever tracked");
-        };
-        let seconds = |micros: u64| micros as f64 / 1e6;
-        let node: &Node = &self.nodes[presence.node];
-        let mut text = format!(
-            "presence {number} of process {} was tracked at {:.3} s on {}, in its life {},",
-            presence.pid.0,
-            seconds(presence.since),
-            node.name,
-            presence.life,
-        );
-        match presence.left {
-            None => text.push_str(" and is there"),
-            Some(leaving) => {
-                use crate::truth::How;
-                let how = match leaving.how {
-                    How::Untracked => "left",
-                    How::Updated => "was updated",
-                    How::Crashed => "was lost with its node",
-                    How::Stopped => "ended as its node stopped",
-                };
-                text.push_str(&format!(" and {how} at {:.3} s", seconds(leaving.at)));
-                if let Some(told) = presence.told {
-                    text.push_str(&format!(", which was told at {:.3} s", seconds(told)));
-                }
-            }
-        }
-        text
-    }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use presence_core::wire::cluster::{Body, Message};
 
-use super::{Micros, World};
+use super::node::Node;
+use super::{Cluster, Micros};
 use crate::trace::{Difference, Kind, Line, Span, Traced};
 use crate::truth::Number;
 
@@ -21,24 +22,24 @@ impl Trace {
     }
 }
 
-impl World<'_> {
+impl Cluster<'_> {
     /// What becomes of a node, and what it finds of others.
-    pub(super) fn log(&mut self, node: usize, text: impl FnOnce() -> String) {
+    pub(crate) fn log(&mut self, node: usize, text: impl FnOnce() -> String) {
         self.write(Some(node), None, Kind::Life, text);
     }
 
     /// What a node finds of another.
-    pub(super) fn log_found(&mut self, node: usize, other: &str, text: impl FnOnce() -> String) {
+    pub(crate) fn log_found(&mut self, node: usize, other: &str, text: impl FnOnce() -> String) {
         self.write(Some(node), Some(other), Kind::Life, text);
     }
 
     /// What becomes of the cluster.
-    pub(super) fn log_all(&mut self, text: impl FnOnce() -> String) {
+    pub(crate) fn log_all(&mut self, text: impl FnOnce() -> String) {
         self.write(None, None, Kind::Cluster, text);
     }
 
     /// What a user does.
-    pub(super) fn log_user(
+    pub(crate) fn log_user(
         &mut self,
         node: usize,
         presences: &[Number],
@@ -49,7 +50,7 @@ impl World<'_> {
     }
 
     /// What becomes of a message, on the node where it does. `way` says so of the other node.
-    pub(super) fn log_message(
+    pub(crate) fn log_message(
         &mut self,
         node: usize,
         other: usize,
@@ -111,7 +112,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn span(&mut self, node: usize, what: &str, from: Micros) {
+    pub(crate) fn span(&mut self, node: usize, what: &str, from: Micros) {
         if let Some(trace) = &mut self.trace {
             trace.traced.spans.push(Span {
                 node: Some(node),
@@ -124,7 +125,7 @@ impl World<'_> {
     }
 
     /// Something that lasts until then.
-    pub(super) fn span_until(&mut self, node: usize, what: &str, to: Micros) {
+    pub(crate) fn span_until(&mut self, node: usize, what: &str, to: Micros) {
         self.span(node, what, self.now);
         if let Some(trace) = &mut self.trace
             && let Some(span) = trace.traced.spans.last_mut()
@@ -133,7 +134,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn end_span(&mut self, node: usize, what: &str) {
+    pub(crate) fn end_span(&mut self, node: usize, what: &str) {
         let now = self.now;
         if let Some(trace) = &mut self.trace {
             let mut spans = trace.traced.spans.iter_mut().rev();
@@ -145,7 +146,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn fault(&mut self, links: &[usize], what: String, us: Micros) {
+    pub(crate) fn fault(&mut self, links: &[usize], what: String, us: Micros) {
         let (now, count) = (self.now, self.nodes.len());
         self.log_all(|| format!("{what} for {} ms", us / 1000));
         if let Some(trace) = &mut self.trace {
@@ -173,23 +174,20 @@ impl World<'_> {
         trace.last.resize(self.nodes.len(), None);
         let mut found = Vec::new();
         for node in &self.nodes {
-            let Some(life) = &node.life else {
+            if node.life.is_none() {
                 found.push(None);
                 continue;
-            };
+            }
             let there = |number: &Number| {
                 self.truth
                     .of(*number)
                     .is_some_and(|p| p.left.is_none() && self.nodes[p.node].pool == node.pool)
             };
-            let listed = life.shards.iter().flat_map(|shard| shard.view.numbers());
+            let listed = node.shards().flat_map(|shard| shard.view.numbers());
             let (right, wrong): (Vec<_>, Vec<_>) = listed.partition(there);
-            let all = self
-                .nodes
-                .iter()
-                .filter(|of| of.pool == node.pool)
-                .filter_map(|of| of.life.as_ref());
-            let all: usize = all.map(|life| life.alive.len()).sum();
+            let all = self.nodes.iter().filter(|of| of.pool == node.pool);
+            let all = all.flat_map(Node::shards);
+            let all: usize = all.map(|shard| shard.alive.len()).sum();
             found.push(Some((all.saturating_sub(right.len()), wrong.len())));
         }
         let Some(trace) = &mut self.trace else {

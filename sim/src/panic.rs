@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// Calls `f`; what a panic in it said, and where it came from, is the error.
-pub(super) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         // A sweep meets the same panic many times: it is told once, as a failure, and not at once.
