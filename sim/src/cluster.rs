@@ -132,6 +132,9 @@ impl<'a> Cluster<'a> {
 
     /// A node's process is gone without a word.
     pub(crate) fn crash(&mut self, node: usize) {
+        if self.nodes[node].life.is_none() {
+            return;
+        }
         self.coverage.count(Counted::Crash);
         self.log(node, || "crashes".into());
         for shard in 0..self.nodes[node].pool {
@@ -154,7 +157,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// The processes of a shard end with it.
-    fn lose_processes(&mut self, node: usize, shard: usize, how: How) {
+    pub(crate) fn lose_processes(&mut self, node: usize, shard: usize, how: How) {
         let leaving = Leaving { at: self.now, how };
         let Some(of_shard) = self.nodes[node].shard_mut(shard) else {
             return;
@@ -218,5 +221,143 @@ impl<'a> Cluster<'a> {
             sabotaged: 0,
             trace: self.trace.map(Trace::finish),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use presence_core::entry::{Key, Pid};
+    use presence_core::presence::{KeyBuf, Meta};
+    use presence_core::tracker::journal::{Input, Record};
+
+    use super::*;
+    use crate::bench::workload;
+    use crate::outcome::Invariant;
+    use crate::truth::{Number, meta};
+
+    const SHARD: usize = 0;
+
+    /// A clock need not begin with 0.
+    const AT: Duration = Duration::from_secs(1_000);
+
+    fn begin(cluster: &mut Cluster<'_>, node: usize, incarnation: u64) {
+        let replica = ReplicaId::new(cluster.nodes[node].name.clone(), incarnation);
+        let tracker = Tracker::new(replica.clone(), cluster.config.clone(), 11, 0, AT).unwrap();
+        if cluster.life(node).is_none() {
+            cluster.begin_life(node, &replica);
+        }
+        cluster.begin_shard(node, SHARD, tracker, AT);
+        drain(cluster, node).unwrap();
+    }
+
+    /// Gives an input a second after the beginning; what was sent and what was told.
+    fn play(
+        cluster: &mut Cluster<'_>,
+        node: usize,
+        input: Input,
+    ) -> Checked<(Vec<Input>, Vec<Told>)> {
+        let at = AT + Duration::from_secs(1);
+        cluster.play(node, SHARD, Record { at, input }, 0)?;
+        drain(cluster, node)
+    }
+
+    fn drain(cluster: &mut Cluster<'_>, node: usize) -> Checked<(Vec<Input>, Vec<Told>)> {
+        let (mut sent, mut told) = (Vec::new(), Vec::new());
+        while let Some(transmit) = cluster.poll_transmit(node, SHARD) {
+            cluster.check_sent(node, SHARD, &transmit)?;
+            cluster.send(node, 1 - node, &transmit.message);
+            let peer = cluster.nodes[node].name.clone();
+            let message = transmit.message;
+            sent.push(Input::Message { peer, message });
+        }
+        while let Some(diff) = cluster.poll_diff(node, SHARD)? {
+            cluster.hear_diff(node, SHARD, &diff)?;
+            cluster.check_topic(node, SHARD, &diff.topic)?;
+            told.push(diff);
+        }
+        cluster.settle(node, SHARD)?;
+        Ok((sent, told))
+    }
+
+    fn track(pid: u64, number: Number) -> Input {
+        Input::Track {
+            topic: "t".into(),
+            pid: Pid(pid),
+            key: KeyBuf::Text("k".into()),
+            meta: Meta::parse(&meta(number)).unwrap(),
+        }
+    }
+
+    fn listed(cluster: &Cluster<'_>, node: usize) -> Vec<Number> {
+        let of_shard = cluster.shard(node, SHARD).unwrap();
+        of_shard.view.numbers_of("t").collect()
+    }
+
+    #[test]
+    fn numbers_may_have_gaps_and_what_cannot_be_done_is_refused() {
+        let schedule = workload(0);
+        let mut cluster = Cluster::new(&schedule, false);
+        begin(&mut cluster, 0, 1);
+        let (_, told) = play(&mut cluster, 0, track(1, 7)).unwrap();
+        assert_eq!((told[0].joins.as_slice(), told.len()), (&[7][..], 1));
+        let (_, told) = play(&mut cluster, 0, track(1, 9)).unwrap();
+        assert!(told.is_empty() && cluster.truth.of(9).is_none());
+        let untrack = |pid| Input::Untrack {
+            topic: "t".into(),
+            pid: Pid(pid),
+            key: KeyBuf::Text("k".into()),
+        };
+        play(&mut cluster, 0, untrack(2)).unwrap();
+        assert_eq!(listed(&cluster, 0), [7]);
+        play(&mut cluster, 0, Input::Stop).unwrap();
+        play(&mut cluster, 0, track(3, 12)).unwrap();
+        play(&mut cluster, 0, untrack(1)).unwrap();
+        assert_eq!(
+            (cluster.truth.tracked(), cluster.truth.is_alive(7)),
+            (1, false)
+        );
+    }
+
+    #[test]
+    fn a_tracker_that_does_what_it_was_not_asked_for_is_found() {
+        let schedule = workload(0);
+        let mut cluster = Cluster::new(&schedule, false);
+        begin(&mut cluster, 0, 1);
+        let tracker = cluster.tracker_mut(0, SHARD).unwrap();
+        let forged = Meta::parse(&meta(3)).unwrap();
+        let tracked = tracker.track(&"t".into(), Pid(1), Key::Text("k"), &forged);
+        tracked.unwrap();
+        let failure = play(&mut cluster, 0, track(1, 4)).err().unwrap();
+        assert_eq!(failure.invariant, Invariant::OwnPresences);
+        let failure = drain(&mut cluster, 0).err().unwrap();
+        assert_eq!(failure.invariant, Invariant::NoGhosts);
+    }
+
+    #[test]
+    fn a_shard_that_begins_anew_loses_what_it_had_and_others_learn_it() {
+        let schedule = workload(0);
+        let mut cluster = Cluster::new(&schedule, false);
+        begin(&mut cluster, 0, 1);
+        begin(&mut cluster, 1, 1);
+        let speak = |cluster: &mut Cluster<'_>, at| {
+            let (sent, _) = play(cluster, 0, Input::Timeout)?;
+            cluster.now = at;
+            for message in sent {
+                play(cluster, 1, message)?;
+            }
+            Ok::<_, Box<Failure>>(())
+        };
+        play(&mut cluster, 0, track(1, 3)).unwrap();
+        speak(&mut cluster, 1).unwrap();
+        assert_eq!(listed(&cluster, 1), [3]);
+
+        begin(&mut cluster, 0, 2);
+        assert_eq!(cluster.shard(0, SHARD).unwrap().life, 2);
+        assert!(!cluster.truth.is_alive(3) && cluster.life(0) == Some(1));
+        play(&mut cluster, 0, track(1, 5)).unwrap();
+        speak(&mut cluster, 2).unwrap();
+        assert_eq!(listed(&cluster, 1), [5]);
+        assert!(cluster.agree());
     }
 }

@@ -46,17 +46,9 @@ impl Cluster<'_> {
 
     /// A panic. (On which node it was, the last lines of a trace tell.)
     pub(crate) fn panicked(&self, said: String) -> Box<Failure> {
-        Box::new(Failure {
-            invariant: Invariant::NoPanic,
-            at: Duration::from_micros(self.now),
-            node: "the one that acted last".into(),
-            what: said,
-            topic: None,
-            key: None,
-            truth: None,
-            presence: None,
-            owner: None,
-        })
+        let mut failure = self.failure(Invariant::NoPanic, 0, said);
+        failure.node = "the one that acted last".into();
+        failure
     }
 
     /// What is true of a presence, in words.

@@ -146,16 +146,11 @@ impl Cluster<'_> {
         }
     }
 
-    pub(crate) fn fault(&mut self, links: &[usize], what: String, us: Micros) {
-        let (now, count) = (self.now, self.nodes.len());
+    /// Something goes wrong between nodes for so long.
+    pub(crate) fn fault(&mut self, nodes: Vec<usize>, what: String, us: Micros) {
+        let now = self.now;
         self.log_all(|| format!("{what} for {} ms", us / 1000));
         if let Some(trace) = &mut self.trace {
-            let mut nodes: Vec<usize> = links
-                .iter()
-                .flat_map(|link| [link / count, link % count])
-                .collect();
-            nodes.sort_unstable();
-            nodes.dedup();
             trace.traced.spans.push(Span {
                 node: None,
                 what,

@@ -131,7 +131,7 @@ impl World<'_> {
                     self.links[link].cuts += 1;
                 }
                 let way = if *one_way { "→" } else { "⇹" };
-                self.cluster.fault(
+                self.fault(
                     &links,
                     format!("cut {} {way} {}", from.join(" "), to.join(" ")),
                     ms * 1000,
@@ -144,7 +144,7 @@ impl World<'_> {
                 for &link in &links {
                     self.links[link].holds += 1;
                 }
-                self.cluster.fault(
+                self.fault(
                     &links,
                     format!("hold {} ⇹ {}", from.join(" "), to.join(" ")),
                     ms * 1000,
@@ -365,6 +365,13 @@ impl World<'_> {
         self.cluster.log(node, || {
             format!("takes {us_per_message} µs a message for {ms} ms")
         });
+    }
+
+    fn fault(&mut self, links: &[usize], what: String, us: u64) {
+        let count = self.hosts.len();
+        let ends = links.iter().flat_map(|link| [link / count, link % count]);
+        let nodes: BTreeSet<usize> = ends.collect();
+        self.cluster.fault(nodes.into_iter().collect(), what, us);
     }
 
     /// The links from the ones to the others and, unless it is one way, back.
