@@ -1,4 +1,4 @@
-//! The first tier: a [`Cluster`] of pure trackers on an event queue.
+//! The first tier: a cluster of pure trackers on an event queue.
 //!
 //! Nothing in it depends on the process that runs it: one thread, one queue ordered by time and then by
 //! what was queued first, and random numbers from the schedule's seed.
