@@ -16,6 +16,7 @@ pub mod case;
 mod cluster;
 pub mod convergence;
 pub mod coverage;
+pub mod full;
 pub mod generate;
 pub mod journal;
 pub mod outcome;

@@ -1,0 +1,287 @@
+//! Clients against nodes that are whole, over streams in memory and in time that does not pass.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use presence_server::app::{self, Tokens};
+use presence_server::env::{Environment, Listener};
+use presence_server::node::{Config, Node};
+use tokio::io::DuplexStream;
+
+use super::*;
+
+/// Longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(300);
+const TOPIC: &str = "conf:a";
+
+/// Nodes that know nothing of each other, and what their clients say.
+struct Nodes {
+    /// Of each: where its connections arrive. `None` where nobody listens.
+    doors: Mutex<Vec<Option<mpsc::UnboundedSender<DuplexStream>>>>,
+    random: Arc<Mutex<fastrand::Rng>>,
+    numbers: Mutex<u32>,
+    said: Mutex<Vec<(usize, Said)>>,
+    misses: Mutex<bool>,
+}
+
+/// The world of one node.
+#[derive(Debug)]
+struct World(Arc<Mutex<fastrand::Rng>>);
+
+struct Door(mpsc::UnboundedReceiver<DuplexStream>);
+
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+impl Listener for Door {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>> {
+        Box::pin(async {
+            match self.0.recv().await {
+                Some(stream) => Ok((Box::new(stream) as BoxStream, ADDRESS)),
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(ADDRESS)
+    }
+}
+
+impl Environment for World {
+    fn listen(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<BoxStream>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn unix_time(&self) -> Duration {
+        Duration::from_secs(1_700_000_000)
+    }
+
+    fn random(&self) -> u64 {
+        self.0.lock().unwrap().u64(..)
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Outside for Nodes {
+    fn connect(&self, _: usize, node: usize) -> BoxFuture<'_, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let (ours, theirs) = tokio::io::duplex(1 << 10);
+            let doors = self.doors.lock().unwrap();
+            let sent = doors[node].as_ref().map(|door| door.send(theirs));
+            match sent {
+                Some(Ok(())) => Ok(Box::new(ours) as BoxStream),
+                _ => Err(io::ErrorKind::ConnectionRefused.into()),
+            }
+        })
+    }
+
+    fn number(&self, _: usize, _: &str, _: &str) -> u32 {
+        let mut last = self.numbers.lock().unwrap();
+        *last += 1;
+        *last
+    }
+
+    fn random(&self) -> u64 {
+        self.random.lock().unwrap().u64(..)
+    }
+
+    fn said(&self, client: usize, said: Said) {
+        if let Said::Broken { rule } = &said {
+            panic!("client {client}: {rule}");
+        }
+        self.said.lock().unwrap().push((client, said));
+    }
+
+    fn misses_rejoin(&self, _: usize) -> bool {
+        *self.misses.lock().unwrap()
+    }
+
+    fn wants_frames(&self) -> bool {
+        true
+    }
+}
+
+impl Nodes {
+    fn start(count: usize) -> Arc<Self> {
+        let nodes = Arc::new(Self {
+            doors: Mutex::default(),
+            random: Arc::new(Mutex::new(fastrand::Rng::with_seed(7))),
+            numbers: Mutex::default(),
+            said: Mutex::default(),
+            misses: Mutex::default(),
+        });
+        for n in 0..count {
+            let (door, arrivals) = mpsc::unbounded_channel();
+            nodes.doors.lock().unwrap().push(Some(door));
+            let config = Config {
+                name: format!("n{n}").into(),
+                ..Config::default()
+            };
+            let world = World(Arc::clone(&nodes.random));
+            let node = Node::start(Arc::new(world), config).unwrap();
+            let tokens = Tokens::new(&app::conformance::secret_key_base()).unwrap();
+            let router = app::conformance(&node, tokens);
+            tokio::spawn(async move {
+                presence_server::serve::serve(&node, Box::new(Door(arrivals)), router).await;
+            });
+        }
+        nodes
+    }
+
+    fn client(self: &Arc<Self>, id: usize, kind: Kind) -> mpsc::UnboundedSender<Order> {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let outside = Arc::clone(self) as Arc<dyn Outside>;
+        tokio::spawn(run(id, kind.settings(), receiver, outside));
+        orders
+    }
+
+    /// Waits until `holds` for the list that each client has had last.
+    async fn until(&self, what: &str, holds: impl Fn(&Lists) -> bool) -> Lists {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let lists = self.lists();
+            if holds(&lists) {
+                return lists;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {:#?}",
+                self.said.lock().unwrap()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn lists(&self) -> Lists {
+        let mut lists = Lists::new();
+        for (client, said) in &*self.said.lock().unwrap() {
+            if let Said::List { numbers, .. } = said {
+                lists.insert(*client, numbers.clone());
+            }
+        }
+        lists
+    }
+
+    fn has_said(&self, client: usize, wanted: impl Fn(&Said) -> bool) -> usize {
+        let said = self.said.lock().unwrap();
+        said.iter()
+            .filter(|(of, said)| *of == client && wanted(said))
+            .count()
+    }
+}
+
+type Lists = BTreeMap<usize, Vec<u32>>;
+
+#[derive(Clone, Copy)]
+struct Kind(Serializer, Transport);
+
+const KINDS: [Kind; 4] = [
+    Kind(Serializer::V1, Transport::WebSocket),
+    Kind(Serializer::V2, Transport::WebSocket),
+    Kind(Serializer::V1, Transport::LongPoll),
+    Kind(Serializer::V2, Transport::LongPoll),
+];
+
+impl Kind {
+    fn settings(self) -> Settings {
+        Settings {
+            serializer: self.0,
+            transport: self.1,
+            heartbeat: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            poll_timeout: Duration::from_secs(20),
+            max_backoff: Duration::from_secs(5),
+            nodes: 2,
+            home: 0,
+            moves_after: 3,
+        }
+    }
+}
+
+fn track(key: &str) -> Order {
+    Order::Track {
+        topic: TOPIC.into(),
+        key: key.into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_of_every_kind_see_each_other_and_what_changes() {
+    let nodes = Nodes::start(1);
+    let mut orders = Vec::new();
+    for (id, kind) in KINDS.into_iter().enumerate() {
+        orders.push(nodes.client(id, kind));
+        orders[id].send(track(&format!("u{id}"))).unwrap();
+    }
+    let all = |numbers: &[u32]| {
+        let numbers = numbers.to_vec();
+        move |lists: &Lists| (0..4).all(|id| lists.get(&id) == Some(&numbers))
+    };
+    nodes.until("four track", all(&[1, 2, 3, 4])).await;
+    for id in [0, 3] {
+        let (topic, key) = (TOPIC.into(), format!("u{id}"));
+        orders[id].send(Order::Update { topic, key }).unwrap();
+    }
+    nodes
+        .until("two update", |lists| {
+            (0..4).all(|id| lists[&id].len() == 4 && lists[&id][2..] == [5, 6])
+        })
+        .await;
+    for id in [0, 3] {
+        let updated = |said: &Said| {
+            matches!(
+                said,
+                Said::Tracked {
+                    before: Some(_),
+                    number: 5..,
+                    ..
+                }
+            )
+        };
+        assert_eq!(nodes.has_said(id, updated), 1);
+    }
+    let untrack = Order::Untrack {
+        topic: TOPIC.into(),
+        key: "u1".into(),
+    };
+    orders[1].send(untrack).unwrap();
+    nodes
+        .until("one untracks", |lists| {
+            (0..4).all(|id| lists[&id].len() == 3)
+        })
+        .await;
+    orders[2]
+        .send(Order::Leave {
+            topic: TOPIC.into(),
+        })
+        .unwrap();
+    nodes
+        .until("one leaves", |lists| {
+            [0, 1, 3].iter().all(|id| lists[id].len() == 2)
+        })
+        .await;
+    orders[2]
+        .send(Order::Join {
+            topic: TOPIC.into(),
+        })
+        .unwrap();
+    nodes
+        .until("it joins again", |lists| lists[&2].len() == 2)
+        .await;
+    assert_eq!(
+        nodes.has_said(2, |said| matches!(said, Said::Left { .. })),
+        1
+    );
+}
