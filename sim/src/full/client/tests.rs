@@ -79,7 +79,9 @@ impl Outside for Nodes {
         Box::pin(async move {
             let (ours, theirs) = tokio::io::duplex(1 << 10);
             let doors = self.doors.lock().unwrap();
-            let sent = doors[node].as_ref().map(|door| door.send(theirs));
+            let sent = doors
+                .get(node)
+                .and_then(|door| Some(door.as_ref()?.send(theirs)));
             match sent {
                 Some(Ok(())) => Ok(Box::new(ours) as BoxStream),
                 _ => Err(io::ErrorKind::ConnectionRefused.into()),
@@ -182,6 +184,7 @@ impl Nodes {
     }
 }
 
+/// By client.
 type Lists = BTreeMap<usize, Vec<u32>>;
 
 #[derive(Clone, Copy)]
@@ -208,6 +211,10 @@ impl Kind {
             moves_after: 3,
         }
     }
+}
+
+fn listed(client: usize, numbers: &[u32]) -> impl Fn(&Lists) -> bool {
+    move |lists| lists.get(&client).is_some_and(|list| list == numbers)
 }
 
 fn track(key: &str) -> Order {
@@ -284,4 +291,226 @@ async fn clients_of_every_kind_see_each_other_and_what_changes() {
         nodes.has_said(2, |said| matches!(said, Said::Left { .. })),
         1
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_is_replaced_with_new_numbers() {
+    for kind in KINDS {
+        let nodes = Nodes::start(1);
+        let (one, other) = (nodes.client(0, kind), nodes.client(1, kind));
+        one.send(track("a")).unwrap();
+        nodes.until("one tracks", listed(0, &[1])).await;
+        other.send(track("b")).unwrap();
+        nodes.until("the other tracks", listed(1, &[1, 2])).await;
+        other.send(Order::Reset).unwrap();
+        nodes
+            .until("the old number has left", listed(0, &[1, 3]))
+            .await;
+        nodes
+            .until("it has the state again", listed(1, &[1, 3]))
+            .await;
+        let broke =
+            |said: &Said| matches!(said, Said::Disconnected { node: 0, why } if why == "reset");
+        assert_eq!(nodes.has_said(1, broke), 1);
+        assert_eq!(
+            nodes.has_said(1, |said| matches!(said, Said::Joined { .. })),
+            2
+        );
+        assert_eq!(
+            nodes.has_said(0, |said| matches!(said, Said::Connected { .. })),
+            1
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ordered_without_a_connection_is_done_with_the_next_join() {
+    let nodes = Nodes::start(1);
+    let door = nodes.doors.lock().unwrap()[0].take();
+    let client = nodes.client(0, KINDS[1]);
+    let topic = || TOPIC.to_owned();
+    client.send(track("a")).unwrap();
+    client.send(track("b")).unwrap();
+    client
+        .send(Order::Untrack {
+            topic: topic(),
+            key: "a".into(),
+        })
+        .unwrap();
+    client
+        .send(Order::Update {
+            topic: topic(),
+            key: "b".into(),
+        })
+        .unwrap();
+    client
+        .send(Order::Join {
+            topic: "conf:left".into(),
+        })
+        .unwrap();
+    client
+        .send(Order::Leave {
+            topic: "conf:left".into(),
+        })
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    nodes.doors.lock().unwrap()[0] = door;
+    nodes.until("it tracks", listed(0, &[1])).await;
+    assert_eq!(
+        nodes.has_said(0, |said| matches!(said, Said::Joined { .. })),
+        1
+    );
+    let before =
+        |said: &Said| matches!(said, Said::Tracked { key, before: None, .. } if key == "b");
+    assert_eq!(nodes.has_said(0, before), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_moves_to_another_node_and_off_one_that_is_gone() {
+    for kind in KINDS {
+        let nodes = Nodes::start(2);
+        let (one, other) = (nodes.client(0, kind), nodes.client(1, kind));
+        one.send(track("a")).unwrap();
+        nodes.until("one tracks", listed(0, &[1])).await;
+        other.send(track("b")).unwrap();
+        nodes.until("the other tracks", listed(0, &[1, 2])).await;
+        other.send(Order::Move { node: 1 }).unwrap();
+        nodes
+            .until("it is alone at the other node", listed(1, &[3]))
+            .await;
+        nodes.until("it has left the first", listed(0, &[1])).await;
+        nodes.doors.lock().unwrap()[1] = None;
+        other.send(Order::Reset).unwrap();
+        nodes.until("it is back", listed(0, &[1, 4])).await;
+        let failed = |said: &Said| matches!(said, Said::ConnectFailed { node: 1, .. });
+        assert_eq!(nodes.has_said(1, failed), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_vanishes_or_ends_is_heard_of_no_more() {
+    for kind in KINDS {
+        for order in [Order::Vanish, Order::Crash, Order::Close] {
+            let nodes = Nodes::start(1);
+            let (one, other) = (nodes.client(0, kind), nodes.client(1, kind));
+            one.send(track("a")).unwrap();
+            nodes.until("one tracks", listed(0, &[1])).await;
+            other.send(track("b")).unwrap();
+            nodes.until("the other tracks", listed(0, &[1, 2])).await;
+            let frames = |said: &Said| matches!(said, Said::Frame { .. });
+            let ended = Instant::now();
+            other.send(order.clone()).unwrap();
+            nodes.until("its presence leaves", listed(0, &[1])).await;
+            // A node finds out by itself that nobody is there any more.
+            let is_silent = order == Order::Vanish || kind.1 == Transport::LongPoll;
+            assert_eq!(
+                ended.elapsed() > Duration::from_secs(10),
+                is_silent,
+                "{order:?}"
+            );
+            let before = nodes.has_said(1, frames);
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            assert_eq!(nodes.has_said(1, frames), before, "{order:?}");
+            assert_eq!(other.is_closed(), order != Order::Vanish);
+            drop(other);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_stays_by_its_heartbeats_or_polls() {
+    for kind in KINDS {
+        let nodes = Nodes::start(1);
+        let client = nodes.client(0, kind);
+        client.send(track("a")).unwrap();
+        nodes.until("it tracks", listed(0, &[1])).await;
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        assert_eq!(
+            nodes.has_said(0, |said| matches!(said, Said::Disconnected { .. })),
+            0
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_takes_its_time_and_misses_nothing() {
+    for kind in KINDS {
+        let nodes = Nodes::start(1);
+        let (one, other) = (nodes.client(0, kind), nodes.client(1, kind));
+        one.send(track("a")).unwrap();
+        nodes.until("one tracks", listed(0, &[1])).await;
+        let per_message = Duration::from_secs(1);
+        let until = Instant::now() + Duration::from_secs(60);
+        one.send(Order::Slow { per_message, until }).unwrap();
+        let began = Instant::now();
+        for n in 0..10 {
+            other.send(track(&format!("b{n}"))).unwrap();
+        }
+        let all: Vec<u32> = (1..=11).collect();
+        nodes.until("it has seen all", listed(0, &all)).await;
+        assert!(
+            began.elapsed() >= Duration::from_secs(8),
+            "{:?}",
+            began.elapsed()
+        );
+        nodes.until("the other was quick", listed(1, &all)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planted_defect_forgets_a_topic_until_the_next_connection() {
+    let nodes = Nodes::start(1);
+    let (one, other) = (nodes.client(0, KINDS[1]), nodes.client(1, KINDS[1]));
+    one.send(track("a")).unwrap();
+    nodes.until("one tracks", listed(0, &[1])).await;
+    *nodes.misses.lock().unwrap() = true;
+    one.send(Order::Reset).unwrap();
+    other.send(track("b")).unwrap();
+    nodes.until("the other is alone", listed(1, &[2])).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(nodes.lists()[&0], [1], "it knows of nothing");
+    *nodes.misses.lock().unwrap() = false;
+    one.send(Order::Reset).unwrap();
+    nodes.until("it is back", listed(0, &[2, 3])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_answers_nothing_is_given_up() {
+    let nodes = Nodes::start(2);
+    let (door, mut silent) = mpsc::unbounded_channel();
+    nodes.doors.lock().unwrap()[0] = Some(door);
+    let client = nodes.client(0, KINDS[1]);
+    client.send(track("a")).unwrap();
+    nodes
+        .until("it goes on to the second", listed(0, &[1]))
+        .await;
+    let failed = |said: &Said| matches!(said, Said::ConnectFailed { node: 0, .. });
+    assert_eq!(nodes.has_said(0, failed), 3);
+    assert!(silent.try_recv().is_ok());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_frames() {
+    let run = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let nodes = Nodes::start(1);
+            let mut orders = Vec::new();
+            for (id, kind) in KINDS.into_iter().enumerate() {
+                orders.push(nodes.client(id, kind));
+                orders[id].send(track(&format!("u{id}"))).unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            orders[3].send(Order::Reset).unwrap();
+            orders[0].send(Order::Reset).unwrap();
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            std::mem::take(&mut *nodes.said.lock().unwrap())
+        })
+    };
+    let (first, again) = (run(), run());
+    for (first, again) in first.iter().zip(&again) {
+        assert_eq!(first, again);
+    }
+    assert!(first.len() > 100 && first.len() == again.len());
 }
