@@ -16,6 +16,7 @@ mod longpoll;
 mod rules;
 mod session;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 mod websocket;
 

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use presence_core::wire::Frame;
@@ -44,7 +47,7 @@ struct Origin {
     outside: Arc<dyn Outside>,
     client: usize,
     node: usize,
-    timeout: std::time::Duration,
+    timeout: Duration,
 }
 
 /// A request under way: its answer, and its connection if that may be used again.
@@ -109,11 +112,7 @@ impl LongPoll {
     pub(super) fn send(&mut self, frame: &Frame) {
         let message = match frame {
             Frame::Text(text) => text.to_string(),
-            // As phoenix.js does it; nothing that this client sends is binary.
-            Frame::Binary(bytes) => {
-                use base64::Engine as _;
-                base64::engine::general_purpose::STANDARD.encode(bytes)
-            }
+            Frame::Binary(bytes) => STANDARD.encode(bytes),
         };
         self.queue.push_back(message);
     }

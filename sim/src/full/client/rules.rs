@@ -6,6 +6,7 @@
 
 mod refs;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,19 +1,18 @@
 //! One connection of a client, from its opening to its end.
 
+mod incoming;
+
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
-use presence_core::presence::{DIFF_EVENT as DIFF, STATE_EVENT as STATE};
-use presence_core::wire::{
-    Frame, Limits, Message, Payload, Ref, Reply, ServerMessage, Status, event,
-};
-use serde::Deserialize;
+use presence_core::wire::{Frame, Json, Message, Payload, Ref, event};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::carrier::{Carrier, Received};
 use super::channel::{Channel, State};
-use super::rules::{Broken, Rule, Rules, Sent};
+use super::rules::{Broken, Rules, Sent};
 use super::{Client, Order, Over, Said, Slow};
 
 /// The close codes of a client that goes on elsewhere, and of a tab that is closed.
@@ -62,10 +61,22 @@ enum Step {
     Timer,
 }
 
-/// Why a join, a track or an update was refused.
-#[derive(Deserialize)]
-struct Refusal {
-    reason: String,
+/// How a connection ends.
+enum End {
+    /// It broke, or the node closed it.
+    Lost {
+        why: String,
+    },
+    /// The client believes in it no longer.
+    GivenUp {
+        why: String,
+    },
+    Moved {
+        node: usize,
+    },
+    Closed,
+    Crashed,
+    Vanished,
 }
 
 impl<'a> Session<'a> {
@@ -89,46 +100,42 @@ impl<'a> Session<'a> {
 
     /// Serves its user until the connection has ended, or the client.
     pub(super) async fn run(mut self) -> Result<(), Over> {
-        match self.serve().await {
-            Ok(why) => {
+        let Err(end) = self.serve().await;
+        match end {
+            End::Lost { why } => self.client.disconnected(why),
+            End::GivenUp { why } => {
                 self.client.disconnected(why);
-                Ok(())
-            }
-            Err(End::Moved { node }) => {
                 self.carrier.close(NORMAL).await;
+            }
+            End::Moved { node } => {
                 self.client.disconnected("it moves".into());
                 (self.client.node, self.client.pause) = (node, Duration::ZERO);
-                Ok(())
+                self.carrier.close(NORMAL).await;
             }
-            Err(End::Closed) => {
+            End::Closed => {
                 self.client.disconnected("it closes".into());
                 self.carrier.close(GOING_AWAY).await;
-                Err(Over)
+                return Err(Over);
             }
-            Err(End::Crashed) => {
+            End::Crashed => {
                 self.client.disconnected("it crashes".into());
-                Err(Over)
+                return Err(Over);
             }
             // The connection is held open.
-            Err(End::Vanished) => Err(self.client.vanish().await),
+            End::Vanished => return Err(self.client.vanish().await),
         }
+        Ok(())
     }
 
-    /// Why the connection has ended.
-    async fn serve(&mut self) -> Result<String, End> {
+    async fn serve(&mut self) -> Result<Infallible, End> {
         self.join_all();
         loop {
-            if let Some(why) = self.handle_timers(Instant::now()) {
-                self.carrier.close(NORMAL).await;
-                return Ok(why);
-            }
+            self.handle_timers(Instant::now())?;
             match self.next().await {
-                Step::Order(None) => return Err(End::Crashed),
-                Step::Order(Some(Order::Reset)) => return Ok("reset".into()),
-                Step::Order(Some(order)) => self.handle_order(order)?,
+                Step::Order(order) => self.handle_order(order.unwrap_or(Order::Crash))?,
                 Step::Received(Received::Frame(frame)) => self.handle_frame(&frame),
                 Step::Received(Received::Broken(broken)) => self.tell_broken(&broken),
-                Step::Received(Received::Closed(why)) => return Ok(why),
+                Step::Received(Received::Closed(why)) => return Err(End::Lost { why }),
                 Step::Timer => {}
             }
         }
@@ -161,11 +168,12 @@ impl<'a> Session<'a> {
         channels.chain(pushes).chain(self.heartbeat.at).min()
     }
 
-    /// Does what is due; why the connection is given up, if it is.
-    fn handle_timers(&mut self, now: Instant) -> Option<String> {
+    /// Does what is due.
+    fn handle_timers(&mut self, now: Instant) -> Result<(), End> {
         if self.heartbeat.at.is_some_and(|at| at <= now) {
             if self.heartbeat.waiting.is_some() {
-                return Some("a heartbeat is not answered".into());
+                let why = "a heartbeat is not answered".into();
+                return Err(End::GivenUp { why });
             }
             let topic = event::HEARTBEAT_TOPIC;
             let msg_ref = self.send(topic, event::HEARTBEAT, None, &json!({}));
@@ -197,7 +205,7 @@ impl<'a> Session<'a> {
                 });
             }
         }
-        None
+        Ok(())
     }
 
     /// Joins whatever it was in before, and what was asked for meanwhile.
@@ -337,7 +345,7 @@ impl<'a> Session<'a> {
             payload,
         });
         let text = payload.to_string();
-        let payload = presence_core::wire::Json::parse(&text).expect("a JSON value is JSON");
+        let payload = Json::parse(&text).expect("a JSON value is JSON");
         let message = Message {
             join_ref: join_ref.map_or(Ref::NULL, |join_ref| join_ref.to_string().into()),
             msg_ref: msg_ref.to_string().into(),
@@ -388,7 +396,10 @@ impl<'a> Session<'a> {
             Order::Slow { per_message, until } => {
                 self.client.slow = Some(Slow { per_message, until });
             }
-            Order::Reset => {}
+            Order::Reset => {
+                let why = "reset".into();
+                return Err(End::Lost { why });
+            }
             Order::Move { node } => return Err(End::Moved { node }),
             Order::Close => return Err(End::Closed),
             Order::Crash => return Err(End::Crashed),
@@ -401,135 +412,6 @@ impl<'a> Session<'a> {
     fn want(&mut self, topic: &str) {
         if !self.client.channels.contains_key(topic) {
             self.join(topic);
-        }
-    }
-
-    fn handle_frame(&mut self, frame: &Frame) {
-        self.trace("<", frame);
-        if let Some(Slow { per_message, until }) = self.client.slow {
-            let now = Instant::now();
-            self.reads_at = if now < until { now + per_message } else { now };
-        }
-        let serializer = self.client.settings.serializer;
-        let message = match serializer.decode_server(frame.as_frame_ref(), &Limits::default()) {
-            Ok(message) => message,
-            Err(error) => return self.tell_broken(&Broken::new(Rule::Frames, error.to_string())),
-        };
-        if let Err(broken) = self.rules.received(&message) {
-            self.tell_broken(&broken);
-        }
-        match message {
-            ServerMessage::Reply(reply) => self.handle_reply(&reply),
-            ServerMessage::Push(push) => self.handle_push(&push),
-        }
-    }
-
-    fn handle_reply(&mut self, reply: &Reply<'_>) {
-        let Some(msg_ref) = number(&reply.msg_ref) else {
-            return;
-        };
-        if self.heartbeat.waiting == Some(msg_ref) {
-            self.heartbeat.waiting = None;
-            self.heartbeat.at = Some(Instant::now() + self.client.settings.heartbeat);
-            return;
-        }
-        let Some(Push { topic, what, .. }) = self.pushes.remove(&msg_ref) else {
-            return;
-        };
-        if reply.status != Status::Ok {
-            let refusal = reply.response.as_json().map(|json| json.deserialize());
-            let reason = match refusal {
-                Some(Ok(Refusal { reason })) => reason,
-                _ => "no reason".into(),
-            };
-            return self.refused(topic, what, reason);
-        }
-        match what {
-            What::Join => self.joined(&topic),
-            What::Leave => self.client.say(Said::Left { topic }),
-            What::Track { key, number } | What::Update { key, number } => {
-                let tracked = &mut self.client.channel(&topic).tracked;
-                let before = tracked.insert(key.clone(), number);
-                self.client.say(Said::Tracked {
-                    topic,
-                    key,
-                    number,
-                    before,
-                });
-            }
-            What::Untrack { key, number } => {
-                self.client.channel(&topic).tracked.remove(&key);
-                self.client.say(Said::Untracked { number });
-            }
-        }
-    }
-
-    fn refused(&mut self, topic: String, what: What, reason: String) {
-        match what {
-            What::Join => {
-                self.client.channel(&topic).failed(Instant::now());
-                self.client.say(Said::JoinFailed { topic, reason });
-            }
-            What::Track { key, number } | What::Update { key, number } => {
-                let channel = self.client.channel(&topic);
-                if channel.sent.get(&key) == Some(&number) {
-                    match channel.tracked.get(&key) {
-                        Some(&before) => channel.sent.insert(key.clone(), before),
-                        None => channel.sent.remove(&key),
-                    };
-                }
-                self.client.say(Said::Refused {
-                    topic,
-                    key,
-                    number,
-                    reason,
-                });
-            }
-            // The application refuses neither.
-            What::Leave | What::Untrack { .. } => {}
-        }
-    }
-
-    fn handle_push(&mut self, push: &Message<'_>) {
-        let topic = &*push.topic;
-        let Some(channel) = self.client.channels.get_mut(topic) else {
-            return;
-        };
-        // 1.0.0 has no join_ref, but the end of a channel has it as its ref as well.
-        let of_join = number(&push.join_ref).or_else(|| number(&push.msg_ref));
-        if of_join.is_some() && of_join != channel.join_ref {
-            return;
-        }
-        match &*push.event {
-            event::CLOSE => {
-                self.client.channels.remove(topic);
-                self.forget_pushes(topic);
-                self.client.say(Said::ChannelClosed {
-                    topic: topic.into(),
-                });
-            }
-            event::ERROR => {
-                channel.failed(Instant::now());
-                self.forget_pushes(topic);
-                self.client.say(Said::ChannelErrored {
-                    topic: topic.into(),
-                });
-            }
-            STATE | DIFF if channel.is_joined() => {
-                let payload = push.payload.as_json().map_or("", |json| json.as_str());
-                match channel.take(&push.event, payload) {
-                    Ok(listed) => self.client.say(Said::List {
-                        topic: topic.into(),
-                        numbers: listed.numbers,
-                        joins: listed.joins,
-                        leaves: listed.leaves,
-                        synced: listed.synced,
-                        is_state: push.event == STATE,
-                    }),
-                    Err(what) => self.tell_broken(&Broken::new(Rule::Payloads, what)),
-                }
-            }
-            _ => {}
         }
     }
 
@@ -547,14 +429,6 @@ impl<'a> Session<'a> {
             });
         }
     }
-}
-
-/// How a user ends a connection.
-enum End {
-    Moved { node: usize },
-    Closed,
-    Crashed,
-    Vanished,
 }
 
 /// A ref as this client counts them.

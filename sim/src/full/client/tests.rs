@@ -1,5 +1,7 @@
 //! Clients against nodes that are whole, over streams in memory and in time that does not pass.
 
+mod scripted;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -23,6 +25,8 @@ struct Nodes {
     numbers: Mutex<u32>,
     said: Mutex<Vec<(usize, Said)>>,
     misses: Mutex<bool>,
+    /// The rules that were broken.
+    broken: Mutex<Vec<String>>,
 }
 
 /// The world of one node.
@@ -101,7 +105,7 @@ impl Outside for Nodes {
 
     fn said(&self, client: usize, said: Said) {
         if let Said::Broken { rule } = &said {
-            panic!("client {client}: {rule}");
+            self.broken.lock().unwrap().push(rule.clone());
         }
         self.said.lock().unwrap().push((client, said));
     }
@@ -123,6 +127,7 @@ impl Nodes {
             numbers: Mutex::default(),
             said: Mutex::default(),
             misses: Mutex::default(),
+            broken: Mutex::default(),
         });
         for n in 0..count {
             let (door, arrivals) = mpsc::unbounded_channel();
@@ -154,6 +159,7 @@ impl Nodes {
         let deadline = Instant::now() + LIMIT;
         loop {
             let lists = self.lists();
+            assert_eq!(*self.broken.lock().unwrap(), [""; 0]);
             if holds(&lists) {
                 return lists;
             }
@@ -425,10 +431,8 @@ async fn a_client_that_says_nothing_stays_by_its_heartbeats_or_polls() {
         client.send(track("a")).unwrap();
         nodes.until("it tracks", listed(0, &[1])).await;
         tokio::time::sleep(Duration::from_secs(200)).await;
-        assert_eq!(
-            nodes.has_said(0, |said| matches!(said, Said::Disconnected { .. })),
-            0
-        );
+        let ended = |said: &Said| matches!(said, Said::Disconnected { .. } | Said::Broken { .. });
+        assert_eq!(nodes.has_said(0, ended), 0);
     }
 }
 
@@ -510,6 +514,7 @@ fn the_same_seed_gives_the_same_frames() {
     };
     let (first, again) = (run(), run());
     for (first, again) in first.iter().zip(&again) {
+        assert!(!matches!(first.1, Said::Broken { .. }), "{first:?}");
         assert_eq!(first, again);
     }
     assert!(first.len() > 100 && first.len() == again.len());

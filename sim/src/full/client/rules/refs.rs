@@ -95,10 +95,9 @@ impl Refs {
         if !joins.is_disjoint(leaves) || !joins.is_disjoint(&self.listed) {
             return Err(Rule::JoinsOnce);
         }
-        let may_leave = |one: &Box<str>| {
-            self.listed.contains(one) || (!self.synced && !self.left.contains(one))
-        };
-        if !leaves.iter().all(may_leave) {
+        let known = |one: &str| self.listed.contains(one);
+        let may_leave = |one: &str| known(one) || (!self.synced && !self.left.contains(one));
+        if !leaves.iter().all(|one| may_leave(one)) {
             return Err(Rule::LeavesOnce);
         }
         for meta in metas(diff.joins()) {
@@ -107,9 +106,7 @@ impl Refs {
                 return Err(Rule::Payloads);
             };
             // One that was never told, or is back after its node was away, has no leave here.
-            if phx_ref_prev
-                .is_some_and(|prev| self.listed.contains(&*prev) && !leaves.contains(&*prev))
-            {
+            if phx_ref_prev.is_some_and(|prev| known(&prev) && !leaves.contains(&*prev)) {
                 return Err(Rule::UpdateWhole);
             }
         }
