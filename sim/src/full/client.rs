@@ -167,7 +167,7 @@ pub(super) enum Said {
     Leaving {
         topic: String,
     },
-    /// The node has said ok to its leave.
+    /// The node has said ok to its leave. Not told where it has joined again meanwhile.
     Left {
         topic: String,
     },

@@ -75,7 +75,7 @@ pub(super) enum Rule {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{rule}: {what}")]
 pub(super) struct Broken {
-    pub(super) rule: Rule,
+    rule: Rule,
     what: String,
 }
 
@@ -178,18 +178,8 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// [`Broken`] names the first rule that it breaks.
-    pub(super) fn received(&mut self, message: &ServerMessage<'_>) -> Result<(), Broken> {
-        self.check(message).map_err(|rule| {
-            let what = match message {
-                ServerMessage::Reply(reply) => format!("{reply:?}"),
-                ServerMessage::Push(push) => format!("{push:?}"),
-            };
-            Broken { rule, what }
-        })
-    }
-
-    fn check(&mut self, message: &ServerMessage<'_>) -> Result<(), Rule> {
+    /// The first rule that it breaks.
+    pub(super) fn received(&mut self, message: &ServerMessage<'_>) -> Result<(), Rule> {
         if self.serializer == Serializer::V1 && !message.join_ref().is_null() {
             return Err(Rule::RefsOfSerializer);
         }

@@ -2,6 +2,7 @@
 
 mod incoming;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -377,12 +378,8 @@ impl<'a> Session<'a> {
             }
             Order::Update { topic, key } => {
                 // What is not joined will be tracked with a new meta anyway.
-                if self
-                    .client
-                    .channels
-                    .get(&topic)
-                    .is_some_and(Channel::is_joined)
-                {
+                let channel = self.client.channels.get(&topic);
+                if channel.is_some_and(Channel::is_joined) {
                     self.update(&topic, key);
                 }
             }
@@ -423,10 +420,8 @@ impl<'a> Session<'a> {
 
     fn trace(&self, direction: &str, frame: &Frame) {
         if self.client.outside.wants_frames() {
-            let text = String::from_utf8_lossy(frame.as_frame_ref().as_bytes());
-            self.client.say(Said::Frame {
-                text: format!("{direction} {text}"),
-            });
+            let text = format!("{direction} {}", text_of(frame));
+            self.client.say(Said::Frame { text });
         }
     }
 }
@@ -434,4 +429,8 @@ impl<'a> Session<'a> {
 /// A ref as this client counts them.
 pub(super) fn number(of: &Ref<'_>) -> Option<u64> {
     of.as_str()?.parse().ok()
+}
+
+fn text_of(frame: &Frame) -> Cow<'_, str> {
+    String::from_utf8_lossy(frame.as_frame_ref().as_bytes())
 }

@@ -1,5 +1,6 @@
 //! Clients against nodes that are whole, over streams in memory and in time that does not pass.
 
+mod random;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -121,9 +122,13 @@ impl Outside for Nodes {
 
 impl Nodes {
     fn start(count: usize) -> Arc<Self> {
+        Self::start_with(count, 7, &Config::default())
+    }
+
+    fn start_with(count: usize, seed: u64, config: &Config) -> Arc<Self> {
         let nodes = Arc::new(Self {
             doors: Mutex::default(),
-            random: Arc::new(Mutex::new(fastrand::Rng::with_seed(7))),
+            random: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))),
             numbers: Mutex::default(),
             said: Mutex::default(),
             misses: Mutex::default(),
@@ -134,7 +139,7 @@ impl Nodes {
             nodes.doors.lock().unwrap().push(Some(door));
             let config = Config {
                 name: format!("n{n}").into(),
-                ..Config::default()
+                ..config.clone()
             };
             let world = World(Arc::clone(&nodes.random));
             let node = Node::start(Arc::new(world), config).unwrap();
@@ -154,8 +159,12 @@ impl Nodes {
         orders
     }
 
-    /// Waits until `holds` for the list that each client has had last.
-    async fn until(&self, what: &str, holds: impl Fn(&Lists) -> bool) -> Lists {
+    /// Waits until `holds` for the list that each client has had last, by client.
+    async fn until(
+        &self,
+        what: &str,
+        holds: impl Fn(&BTreeMap<usize, Vec<u32>>) -> bool,
+    ) -> BTreeMap<usize, Vec<u32>> {
         let deadline = Instant::now() + LIMIT;
         loop {
             let lists = self.lists();
@@ -172,8 +181,8 @@ impl Nodes {
         }
     }
 
-    fn lists(&self) -> Lists {
-        let mut lists = Lists::new();
+    fn lists(&self) -> BTreeMap<usize, Vec<u32>> {
+        let mut lists = BTreeMap::new();
         for (client, said) in &*self.said.lock().unwrap() {
             if let Said::List { numbers, .. } = said {
                 lists.insert(*client, numbers.clone());
@@ -189,9 +198,6 @@ impl Nodes {
             .count()
     }
 }
-
-/// By client.
-type Lists = BTreeMap<usize, Vec<u32>>;
 
 #[derive(Clone, Copy)]
 struct Kind(Serializer, Transport);
@@ -219,7 +225,7 @@ impl Kind {
     }
 }
 
-fn listed(client: usize, numbers: &[u32]) -> impl Fn(&Lists) -> bool {
+fn listed(client: usize, numbers: &[u32]) -> impl Fn(&BTreeMap<usize, Vec<u32>>) -> bool {
     move |lists| lists.get(&client).is_some_and(|list| list == numbers)
 }
 
@@ -240,7 +246,7 @@ async fn clients_of_every_kind_see_each_other_and_what_changes() {
     }
     let all = |numbers: &[u32]| {
         let numbers = numbers.to_vec();
-        move |lists: &Lists| (0..4).all(|id| lists.get(&id) == Some(&numbers))
+        move |lists: &BTreeMap<usize, Vec<u32>>| (0..4).all(|id| lists.get(&id) == Some(&numbers))
     };
     nodes.until("four track", all(&[1, 2, 3, 4])).await;
     for id in [0, 3] {
@@ -496,9 +502,7 @@ async fn a_node_that_answers_nothing_is_given_up() {
 #[test]
 fn the_same_seed_gives_the_same_frames() {
     let run = || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
+        alone(async {
             let nodes = Nodes::start(1);
             let mut orders = Vec::new();
             for (id, kind) in KINDS.into_iter().enumerate() {
@@ -518,4 +522,11 @@ fn the_same_seed_gives_the_same_frames() {
         assert_eq!(first, again);
     }
     assert!(first.len() > 100 && first.len() == again.len());
+}
+
+/// Runs something in a runtime of its own, in which nothing of another run is left.
+fn alone<T>(run: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(run)
 }

@@ -45,8 +45,7 @@ impl Wire {
     fn receive(&mut self, text: &str) -> Result<(), Rule> {
         let frame = FrameRef::Text(text);
         let message = self.0.serializer.decode_server(frame, &Limits::default());
-        let received = self.0.received(&message.unwrap());
-        received.map_err(|broken| broken.rule)
+        self.0.received(&message.unwrap())
     }
 
     /// An ok; the join_ref is given as JSON within quotes.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::super::rules::{Broken, Rule};
 use super::super::{Said, Slow};
-use super::{Push, Session, What, number};
+use super::{Push, Session, What, number, text_of};
 
 /// Why a join, a track or an update was refused.
 #[derive(Deserialize)]
@@ -23,12 +23,16 @@ impl Session<'_> {
             self.reads_at = if now < until { now + per_message } else { now };
         }
         let serializer = self.client.settings.serializer;
-        let message = match serializer.decode_server(frame.as_frame_ref(), &Limits::default()) {
+        let decoded = serializer.decode_server(frame.as_frame_ref(), &Limits::default());
+        let message = match decoded {
             Ok(message) => message,
-            Err(error) => return self.tell_broken(&Broken::new(Rule::Frames, error.to_string())),
+            Err(error) => {
+                let what = format!("{error}: {}", text_of(frame));
+                return self.tell_broken(&Broken::new(Rule::Frames, what));
+            }
         };
-        if let Err(broken) = self.rules.received(&message) {
-            self.tell_broken(&broken);
+        if let Err(rule) = self.rules.received(&message) {
+            self.tell_broken(&Broken::new(rule, text_of(frame).into()));
         }
         match message {
             ServerMessage::Reply(reply) => self.handle_reply(&reply),
