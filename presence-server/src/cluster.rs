@@ -33,7 +33,7 @@ use futures_util::future::BoxFuture;
 use presence_core::tracker::To;
 use presence_core::wire::{Payload, cluster};
 
-pub use self::config::{ConfigError, Identity, MeshConfig, Secret};
+pub use self::config::{ConfigError, Identity, MeshConfig, Secret, is_address, is_name};
 pub use self::mesh::{Mesh, StartError};
 pub(crate) use self::receiver::Receiver;
 pub use self::tls::{Tls, TlsError, TlsPart};

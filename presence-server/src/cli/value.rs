@@ -6,6 +6,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use presence_server::cluster;
+
 /// A time: `500ms`, `30s`, `5m`, `12h`, `14d`; a bare number is seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Time(pub(crate) Duration);
@@ -178,20 +180,16 @@ pub(crate) fn secret_in(path: &Path) -> io::Result<String> {
 
 /// Reads where a node is, or is to be.
 pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
-    let parts = text.rsplit_once(':');
-    match parts {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.into()),
-        _ => Err("write HOST:PORT, such as 10.0.0.1:4370, [::1]:4370 or nodes.example:4370".into()),
-    }
+    let address = cluster::is_address(text).then(|| text.into());
+    address.ok_or_else(|| {
+        "write HOST:PORT, such as 10.0.0.1:4370, [::1]:4370 or nodes.example:4370".into()
+    })
 }
 
 /// Reads the name of a node or of a cluster.
 pub(crate) fn node_name(text: &str) -> Result<String, String> {
-    if (1..=255).contains(&text.len()) && !text.contains(char::is_control) {
-        Ok(text.into())
-    } else {
-        Err("a name has 1 to 255 bytes and no control characters".into())
-    }
+    let name = cluster::is_name(text).then(|| text.into());
+    name.ok_or_else(|| "a name has 1 to 255 bytes and no control characters".into())
 }
 
 /// Reads the port of a listener.

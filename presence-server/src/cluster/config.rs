@@ -227,7 +227,7 @@ impl MeshConfig {
             .chain(self.advertise.as_ref().map(|it| ("advertise", it)))
             .chain(self.join.iter().map(|it| ("join", it)));
         for (what, address) in addresses {
-            if split_address(address).is_none() {
+            if !is_address(address) {
                 let address = address.clone();
                 return Err(ConfigError::Address { what, address });
             }
@@ -281,11 +281,18 @@ impl Identity {
 
 fn check_name(what: &'static str, name: &str) -> Result<(), ConfigError> {
     let len = name.len();
-    if (1..=MAX_NAME_BYTES).contains(&len) && !name.contains(char::is_control) {
-        Ok(())
-    } else {
-        Err(ConfigError::Name { what, len })
-    }
+    let named = is_name(name).then_some(());
+    named.ok_or(ConfigError::Name { what, len })
+}
+
+/// Whether a node or a cluster can have this name: 1 to 255 bytes without control characters.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control)
+}
+
+/// Whether this is `HOST:PORT`, where a host that is an IPv6 address stands in brackets.
+pub fn is_address(address: &str) -> bool {
+    split_address(address).is_some()
 }
 
 /// The host and the port of `HOST:PORT`, where a host that is an IPv6 address stands in brackets.
