@@ -156,54 +156,6 @@ impl Delta {
         self.parts.retain(|part| part.replica == *replica);
     }
 
-    /// Cuts the delta into pieces of at most `limit` values (at least one), which say the same.
-    ///
-    /// Each is sound. The gone dots come last, as a closing part, for the reason that the
-    /// [module](self) gives.
-    pub fn chunks(self, limit: usize) -> Vec<Self> {
-        let limit = limit.max(1);
-        if self
-            .parts
-            .iter()
-            .map(|part| part.values.len())
-            .sum::<usize>()
-            <= limit
-        {
-            return vec![self];
-        }
-        let mut chunks = Vec::new();
-        let mut builder = Builder::new(0);
-        for part in &self.parts {
-            let mut begun = false;
-            for value in &part.values {
-                if builder.values() == limit {
-                    chunks.push(std::mem::replace(&mut builder, Builder::new(0)).finish());
-                    begun = false;
-                }
-                if !begun {
-                    builder.part(part.replica.clone(), part.through, false);
-                    begun = true;
-                }
-                let topic = &self.topics[value.topic as usize];
-                let text = (self.text_of(value), value.key);
-                builder.value(value.counter, value.pid, topic, text);
-            }
-        }
-        chunks.push(builder.finish());
-        let mut closing = Builder::new(0);
-        for part in self.parts.iter().filter(|part| !part.gone.is_empty()) {
-            closing.part(part.replica.clone(), part.through, true);
-            for &interval in part.gone.intervals() {
-                closing.gone(interval);
-            }
-        }
-        let closing = closing.finish();
-        if !closing.is_empty() {
-            chunks.push(closing);
-        }
-        chunks
-    }
-
     pub(crate) fn entry<'a>(&'a self, replica: &'a ReplicaId, value: &Value) -> Entry<'a> {
         let (key, meta) = self.text_of(value).split_at(value.key.len());
         Entry {

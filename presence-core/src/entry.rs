@@ -108,6 +108,8 @@ pub struct Left {
     pub(crate) replica: ReplicaId,
     pub(crate) counter: u64,
     pub(crate) payload: Payload,
+    /// Whether it was listed until then.
+    pub(crate) listed: bool,
 }
 
 impl Left {
@@ -133,6 +135,7 @@ impl From<Entry<'_>> for Left {
             replica: entry.replica.clone(),
             counter: entry.counter,
             payload,
+            listed: true,
         }
     }
 }

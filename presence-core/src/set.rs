@@ -16,7 +16,8 @@
 //!   but the removal of its replica makes it unseen.
 //! - Only what is known of a replica is told of it, and only about replicas that the set knows: one
 //!   becomes known when it is [`up`](Set::up), and unknown when it is [`removed`](Set::remove).
-//! - A replica that is down keeps its entries, which are not listed.
+//! - A replica that is down keeps its entries, which are not listed. It comes and goes at once, or
+//!   [step by step](Set::step).
 //! - The set reports raw changes: a merge also reports what joins and leaves on a replica that is
 //!   down.
 //!
@@ -33,6 +34,7 @@ mod limits;
 mod list;
 mod merge;
 mod replicas;
+mod steps;
 mod topics;
 mod transfer;
 mod warm;
@@ -67,13 +69,18 @@ pub struct Set {
     // A removed replica leaves its place vacant.
     replicas: Vec<Option<Replica>>,
     indices: BTreeMap<ReplicaId, ReplicaIndex>,
+    /// How many are not up.
     down: usize,
+    /// Those that are being listed, hidden or removed, in this order.
+    turning: VecDeque<ReplicaIndex>,
     entries: Entries,
     topics: Topics,
     groups: Groups,
     processes: Processes,
     /// The counter at the last delta taken.
     told: u64,
+    /// Own values up to this counter were taken since, where it is beyond.
+    told_values: u64,
     /// Own leaves: the counter of each leave and the dot that left, oldest first.
     removals: VecDeque<(u64, u64)>,
     /// Leaves up to this counter may be missing from the log.
@@ -95,11 +102,13 @@ impl Set {
             indices: BTreeMap::from([(replica.clone(), OWN)]),
             replicas: vec![Some(Replica::new(replica))],
             down: 0,
+            turning: VecDeque::new(),
             entries: Entries::default(),
             topics: Topics::new(hasher.clone()),
             groups: Groups::new(hasher.clone()),
             processes: Processes::new(hasher),
             told: 0,
+            told_values: 0,
             removals: VecDeque::new(),
             removals_from: 0,
             observed: Vec::new(),
@@ -220,6 +229,27 @@ impl Set {
 
     // Deltas.
 
+    /// At most `limit` own values (at least one) of the next delta, which then does without them; `None`
+    /// where the rest is for [`take_delta`](Self::take_delta).
+    ///
+    /// So a delta too large for one message is told in several, each sound whatever changes between
+    /// them. The gone dots, if there are any, come last and alone, as a closing part, for the reason that
+    /// [`delta`](crate::delta) gives.
+    pub fn take_values(&mut self, limit: usize) -> Option<Delta> {
+        let limit = limit.max(1);
+        let (own, after) = (self.own(), self.told.max(self.told_values));
+        let has_more = |than| own.present.from(after + 1).nth(than).is_some();
+        let has_rest = || after > self.told && has_more(0) && self.has_untold_gone();
+        if !has_more(limit) && !has_rest() {
+            return None;
+        }
+        let mut builder = Builder::new(self.hash_seed);
+        builder.part(own.id.clone(), own.context, false);
+        let next = self.tell_values(own, after + 1, limit, &mut builder);
+        self.told_values = next.map_or(own.context, |next| next - 1);
+        Some(builder.finish())
+    }
+
     /// The change since the last delta taken: own joins and leaves, and leaves seen of others.
     ///
     /// Also [compacts](Self::compact).
@@ -236,10 +266,11 @@ impl Set {
             let through = self.counter(&replica).unwrap_or(0);
             // Past the start of the log every gone dot is named, also what was updated into dots that
             // only earlier deltas told.
-            let closing = replica == own && self.told < self.removals_from;
+            let in_parts = self.told_values > self.told && self.has_untold_gone();
+            let closing = replica == own && (in_parts || self.told < self.removals_from);
             builder.part(replica.clone(), through, closing);
             if replica == own {
-                self.tell_own_since(self.told, &mut builder);
+                self.tell_own_untold(&mut builder);
                 continue;
             }
             counters.sort_unstable();
@@ -253,6 +284,12 @@ impl Set {
         self.told = self.own().context;
         self.compact();
         builder.finish()
+    }
+
+    /// Whether an own dot has gone since the last delta taken: each leave counts one.
+    fn has_untold_gone(&self) -> bool {
+        let own = self.own();
+        own.present.run_from(self.told + 1) < Some(own.context)
     }
 
     /// Whether [`take_delta`](Self::take_delta) has something to say.
@@ -346,13 +383,14 @@ impl Set {
 
     /// Takes an entry, whose dot is no longer present, out of everything else.
     fn detach(&mut self, handle: Handle) -> Left {
+        let listed = self.lists(handle);
         self.groups.remove(handle, &mut self.entries);
         let (topic, record) = self.topics.take(handle, &mut self.entries);
         if record.replica() == OWN {
             self.processes.remove(handle, &mut self.entries);
         }
         self.entries.remove(handle);
-        self.left(topic, record)
+        self.left(topic, record, listed)
     }
 
     /// Gives an entry a later dot and another meta.
@@ -364,16 +402,17 @@ impl Set {
         present.insert(counter, handle);
         let record = Record::new(payload, pid, (index, counter));
         let (topic, record) = self.topics.replace(handle, record, &self.entries);
-        self.left(topic, record)
+        self.left(topic, record, self.lists(handle))
     }
 
-    fn left(&self, topic: Arc<str>, record: Record) -> Left {
+    fn left(&self, topic: Arc<str>, record: Record, listed: bool) -> Left {
         Left {
             topic,
             pid: record.pid,
             replica: self.at(record.replica()).id.clone(),
             counter: record.counter(),
             payload: record.into_payload(),
+            listed,
         }
     }
 

@@ -23,6 +23,9 @@
 //! - A replica that is heard, for the first time or after it was down or forgotten, is listed once all
 //!   that it had told by then has arrived, so that no presence that left in the meantime is ever shown,
 //!   and all of a topic comes in one diff.
+//! - One that holds more than `chunk_values` presences is listed, hidden and removed a few topics at a
+//!   time, each step being a timeout that is due at once; so is a delta told that is larger. What is
+//!   called in between finds each topic as the diffs have told it.
 //! - Lives of one name are ordered. A lower one is ignored, and told so; a replica that is told of a
 //!   higher life of its own name begins one higher still, with all its presences.
 //! - A replica whose own timer ran late was not there to hear the others: that time is no silence of
@@ -90,6 +93,8 @@ pub struct Tracker {
     next_heartbeat: Duration,
     /// When a delta was last told.
     last_delta: Duration,
+    /// A delta is being told, in parts.
+    is_telling: bool,
     /// Something was handed over, which is told sooner than in the next period: [`HASTE`].
     hastens: bool,
     silent_periods: u32,
@@ -135,9 +140,9 @@ pub enum To {
 /// What became of a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// It is listed.
+    /// All of it is listed.
     Up(ReplicaId),
-    /// It is not listed any more.
+    /// It is not listed any more, from topic to topic, or was about to be and is not.
     Down(ReplicaId),
     /// It is forgotten.
     Permdown(ReplicaId),
@@ -301,6 +306,7 @@ impl Tracker {
             now,
             next_heartbeat: now + stagger,
             last_delta: now,
+            is_telling: false,
             hastens: false,
             silent_periods: config.max_silent_periods,
             sample_in: config.clock_sample_periods,
@@ -449,6 +455,7 @@ impl Tracker {
         if taken.is_err() {
             self.stats.refused += 1;
         }
+        self.step();
         taken
     }
 
@@ -473,6 +480,7 @@ impl Tracker {
         {
             let replica = peer.replica.clone();
             self.take_down(&replica);
+            self.step();
         }
     }
 
@@ -482,12 +490,15 @@ impl Tracker {
         if self.stopping == Some(Stopping::Gone) {
             return;
         }
-        if self.now < self.next_heartbeat {
-            if self.haste().is_some_and(|at| at <= self.now) {
-                self.tell_delta();
-            }
-            return;
+        if self.now >= self.next_heartbeat {
+            self.end_period();
+        } else if self.is_telling || self.haste().is_some_and(|at| at <= self.now) {
+            self.tell_delta();
         }
+        self.step();
+    }
+
+    fn end_period(&mut self) {
         let late = self.now - self.next_heartbeat;
         self.forgive(late);
         self.speak();
@@ -519,7 +530,7 @@ impl Tracker {
             self.stopping = Some(Stopping::Gone);
             self.send(To::All, Body::Permdown);
         } else {
-            if self.set.has_delta() {
+            while self.set.has_delta() {
                 self.tell_delta();
             }
             self.stopping = Some(Stopping::Draining);
@@ -574,11 +585,18 @@ impl Tracker {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is next due; `None` once it has said goodbye.
+    /// When [`handle_timeout`](Self::handle_timeout) is next due, at once where there is more to do than
+    /// one call does; `None` once it has said goodbye.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let next = self.haste().unwrap_or(Duration::MAX);
+        let at_once = (self.is_turning() || self.is_telling).then_some(self.now);
+        let next = at_once.or(self.haste()).unwrap_or(Duration::MAX);
         (self.stopping != Some(Stopping::Gone)).then_some(next.min(self.next_heartbeat))
+    }
+
+    /// Whether replicas are being listed or hidden, which the next timeouts go on with.
+    pub fn is_turning(&self) -> bool {
+        self.set.is_turning()
     }
 
     /// When the present period ends: a timeout that is handled later is late by the difference, which
@@ -728,18 +746,14 @@ impl Tracker {
         if taken.is_ok() {
             self.stats.deferred += merged.deferred as u64;
             self.stats.superseded += merged.superseded as u64;
-            let joined = self.joined_while_any_hands_over(&merged);
             self.note(&mut merged);
-            // Only now, since it may take out what has just joined.
-            for (topic, key) in joined {
-                self.hand_over(&topic, key.as_key());
-            }
         }
         self.merged = merged;
         taken
     }
 
     fn note(&mut self, merged: &mut Diff) {
+        let joined = self.joined_while_any_hands_over(merged);
         for &handle in merged
             .joins
             .iter()
@@ -748,9 +762,28 @@ impl Tracker {
             self.changes.join(&self.set.entry(handle));
         }
         for left in merged.leaves.drain(..) {
-            if self.set.status(left.entry().replica) == Some(set::Status::Up) {
+            if left.listed {
                 self.changes.leave(left);
             }
+        }
+        // Only now, since it may take out what has just joined.
+        for (topic, key) in joined {
+            self.hand_over(&topic, key.as_key());
+        }
+    }
+
+    /// Goes on to list and hide the replicas that have come and gone: whatever led to it, it happens here
+    /// alone, and so many presences at a time that nobody waits long.
+    fn step(&mut self) {
+        if !self.set.is_turning() {
+            return;
+        }
+        let mut turned = std::mem::take(&mut self.merged);
+        let shown = self.set.step(self.config.chunk_values, &mut turned);
+        self.note(&mut turned);
+        self.merged = turned;
+        for replica in shown {
+            self.has_arrived(replica);
         }
     }
 
@@ -778,22 +811,20 @@ impl Tracker {
         (self.hastens && self.stopping.is_none()).then(|| self.last_delta + period / HASTE)
     }
 
+    /// Tells what no delta has told yet, or a part of it: the next timeouts tell the others.
     fn tell_delta(&mut self) {
         self.last_delta = self.now;
         self.hastens = false;
-        // Until the last piece is there nobody is to think that something is missing.
-        let before = self.set.told_clocks();
-        let mut chunks = self.set.take_delta().chunks(self.config.chunk_values);
-        let last = chunks.pop().unwrap_or_default();
-        for delta in chunks {
-            let clocks = before.clone();
-            self.send(To::All, Body::Heartbeat { delta, clocks });
-        }
-        let clocks = self.set.clocks();
-        let delta = last;
-        self.send(To::All, Body::Heartbeat { delta, clocks });
-        self.stats.deltas += 1;
         self.silent_periods = 0;
+        let values = self.set.take_values(self.config.chunk_values);
+        self.is_telling = values.is_some();
+        let (delta, clocks) = match values {
+            // Until the last part is there nobody is to think that something is missing.
+            Some(values) => (values, self.set.told_clocks()),
+            None => (self.set.take_delta(), self.set.clocks()),
+        };
+        self.send(To::All, Body::Heartbeat { delta, clocks });
+        self.stats.deltas += u64::from(!self.is_telling);
     }
 
     /// That this replica lives, and what it has told so far.

@@ -25,6 +25,8 @@ mod meeting;
 mod refusals;
 #[path = "tracker/splits.rs"]
 mod splits;
+#[path = "tracker/steps.rs"]
+mod steps;
 #[path = "tracker/stopping.rs"]
 mod stopping;
 #[path = "tracker/thirds.rs"]

@@ -18,6 +18,7 @@ mod snapshots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use presence_core::channel::ChannelId;
@@ -288,8 +289,8 @@ struct Shard<'a> {
     /// The topics whose snapshots are outdated.
     outdated: BTreeSet<Arc<str>>,
     journal: Option<Box<dyn Journal>>,
-    /// Of the words that waited when the tracker's timer was due, how many are to be heard before it
-    /// hears of the timer.
+    /// Of the words that waited when a period of the tracker was over, how many are to be heard before it
+    /// hears of that.
     unheard: Option<usize>,
     is_stopping: &'a mut bool,
     past: &'a mut Past,
@@ -373,17 +374,20 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Tells the tracker that its timer is due, once what had come by then is heard: before it accuses
-    /// anyone of silence.
+    /// Tells the tracker that its timer is due; at the end of a period, when it may accuse others of
+    /// silence, once what had come by then is heard.
     fn handle_timeout(&mut self, waiting: usize) {
-        let due = self.tracker.poll_timeout();
-        if due.is_none_or(|due| self.origin.elapsed() < due) {
+        let at = self.origin.elapsed();
+        if self.tracker.poll_timeout().is_none_or(|due| at < due) {
             return;
         }
-        if *self.unheard.get_or_insert(waiting) == 0 {
+        if at >= self.tracker.period_ends() {
+            if *self.unheard.get_or_insert(waiting) > 0 {
+                return;
+            }
             self.unheard = None;
-            self.call(Input::Timeout);
         }
+        self.call_at(at, Input::Timeout);
     }
 
     fn hear(&mut self, word: Word) {
@@ -539,7 +543,10 @@ impl<'a> Shard<'a> {
 
     /// Calls the tracker and passes on all that comes of it.
     fn call(&mut self, input: Input) -> Outcome {
-        let at = self.origin.elapsed();
+        self.call_at(self.origin.elapsed(), input)
+    }
+
+    fn call_at(&mut self, at: Duration, input: Input) -> Outcome {
         let is_own = match &input {
             Input::Track { .. }
             | Input::Update { .. }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::Set;
-use super::entries::{Handle, ReplicaIndex};
+use super::entries::Handle;
 use super::groups::chain;
-use super::replicas::Status;
-use super::topics::{Record, Topic};
+use super::topics::Record;
 use super::warm;
 use crate::clock::{Dot, ReplicaId};
 use crate::entry::{Entry, Key, Pid};
@@ -41,7 +40,7 @@ impl Set {
         self.topics
             .find(topic)
             .into_iter()
-            .flat_map(move |id| self.lend_all(self.topics.of(id)))
+            .flat_map(move |id| self.lend_all(id))
     }
 
     /// The entries of `key` in `topic`, in no order that means anything.
@@ -59,12 +58,8 @@ impl Set {
             })
             .into_iter()
             .flat_map(|first| chain(&self.entries, first))
-            .map(|handle| self.record(handle))
-            .filter(|record| self.is_listed(record.replica()))
-            .map(|record| {
-                let topic = self.entries[record.handle].topic;
-                self.lend(&self.topics.of(topic).name, record)
-            })
+            .filter(|&handle| self.lists(handle))
+            .map(|handle| self.entry(handle))
     }
 
     /// The entries of a process of this replica, in no order that means anything.
@@ -81,22 +76,26 @@ impl Set {
     }
 
     /// The entry that this dot brought, listed or not; `None` where it is not present.
+    ///
+    /// One of a replica that is unknown is present until it was removed [step by step](Self::step).
     pub fn find_dot(&self, dot: &Dot) -> Option<Entry<'_>> {
-        let &index = self.indices.get(&dot.replica)?;
-        let handle = self.at(index).present.find(dot.counter)?;
+        let known = self.indices.get(&dot.replica).into_iter();
+        let turning = self.turning.iter();
+        let mut of = known.chain(turning.filter(|&&index| self.at(index).id == dot.replica));
+        let handle = of.find_map(|&index| self.at(index).present.find(dot.counter))?;
         Some(self.entry(handle))
     }
 
     /// Whether the entry that a merge just told of is listed.
     pub fn lists(&self, handle: Handle) -> bool {
-        self.is_listed(self.record(handle).replica())
+        self.down == 0 || self.is_listed(self.entries[handle].topic, self.record(handle))
     }
 
     /// How many entries of `topic` are listed. O(1) while no replica is down.
     pub fn count(&self, topic: &str) -> usize {
         match self.topics.find(topic) {
             Some(id) if self.down == 0 => self.topics.of(id).records.len(),
-            Some(id) => self.lend_all(self.topics.of(id)).count(),
+            Some(id) => self.lend_all(id).count(),
             None => 0,
         }
     }
@@ -118,7 +117,7 @@ impl Set {
                     next = Some(PageCursor(at + 1));
                     break;
                 }
-                if self.is_listed(record.replica()) {
+                if self.is_listed(id, record) {
                     entries.push(self.lend(&topic.name, record));
                 }
             }
@@ -128,7 +127,7 @@ impl Set {
 
     /// All entries that are listed, topic by topic, in no order that means anything.
     pub fn list_all(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.topics.iter().flat_map(|topic| self.lend_all(topic))
+        self.topics.ids().flat_map(|id| self.lend_all(id))
     }
 
     /// The entries of one replica in the order in which they joined, listed or not.
@@ -169,8 +168,8 @@ impl Set {
         self.entries.len() == 0
     }
 
-    fn is_listed(&self, index: ReplicaIndex) -> bool {
-        self.down == 0 || self.at(index).status == Status::Up
+    fn is_listed(&self, topic: u32, record: &Record) -> bool {
+        self.down == 0 || topic < self.at(record.replica()).listed
     }
 
     fn lend<'a>(&'a self, topic: &'a Arc<str>, record: &'a Record) -> Entry<'a> {
@@ -185,13 +184,14 @@ impl Set {
         }
     }
 
-    fn lend_all<'a>(&'a self, topic: &'a Topic) -> impl Iterator<Item = Entry<'a>> {
+    fn lend_all(&self, id: u32) -> impl Iterator<Item = Entry<'_>> {
+        let topic = self.topics.of(id);
         let records = &topic.records;
         records.iter().enumerate().filter_map(move |(at, record)| {
             if at % warm::RECORDS == 0 {
                 warm::texts(&records[at..]);
             }
-            self.is_listed(record.replica())
+            self.is_listed(id, record)
                 .then(|| self.lend(&topic.name, record))
         })
     }

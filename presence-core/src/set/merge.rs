@@ -72,7 +72,7 @@ impl Diff {
         Self::default()
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.joins.clear();
         self.leaves.clear();
         self.unknown = 0;

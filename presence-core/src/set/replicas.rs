@@ -15,8 +15,21 @@ use crate::entry::Left;
 pub enum Status {
     /// They are.
     Up,
-    /// They are kept and not listed.
+    /// They are kept and not listed, or not all while it comes or goes [step by step](Set::step).
     Down,
+}
+
+/// What becomes of a replica step by step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// Nothing more.
+    Done,
+    /// It is listed.
+    Up,
+    /// It is hidden.
+    Down,
+    /// It is hidden and then removed, and is known no more.
+    Away,
 }
 
 /// Why a replica was not admitted. The set is as it was.
@@ -36,6 +49,10 @@ pub enum AdmitError {
 pub(super) struct Replica {
     pub(super) id: ReplicaId,
     pub(super) status: Status,
+    /// What becomes of it in the [steps](super::steps) to come.
+    pub(super) turn: Turn,
+    /// It is listed in the topics with ids below.
+    pub(super) listed: u32,
     /// Everything up to this counter was seen.
     pub(super) context: u64,
     /// Dots beyond the context that were seen and are not present.
@@ -44,10 +61,15 @@ pub(super) struct Replica {
 }
 
 impl Replica {
+    /// The bound of a replica that is listed in all topics.
+    pub(super) const EVERYWHERE: u32 = u32::MAX;
+
     pub(super) fn new(id: ReplicaId) -> Self {
         Self {
             id,
             status: Status::Up,
+            turn: Turn::Done,
+            listed: Self::EVERYWHERE,
             context: 0,
             cloud: Cloud::new(),
             present: Dots::default(),
@@ -104,6 +126,8 @@ impl Set {
     /// self can't evict the new one.
     pub fn up(&mut self, replica: &ReplicaId) -> Result<bool, AdmitError> {
         if let Some(&index) = self.indices.get(replica) {
+            self.stop_turning(index);
+            self.at_mut(index).listed = Replica::EVERYWHERE;
             return Ok(self.set_status(index, Status::Up));
         }
         let same_name = self.indices.keys().filter(|id| id.name() == replica.name());
@@ -113,11 +137,11 @@ impl Set {
             });
         }
         let max = self.limits.replicas.min(usize::from(u16::MAX));
-        if self.indices.len() >= max {
-            return Err(AdmitError::TooMany(max));
-        }
         let vacant = self.replicas.iter().position(Option::is_none);
         let index = vacant.unwrap_or(self.replicas.len());
+        if self.indices.len() >= max || index > usize::from(u16::MAX) {
+            return Err(AdmitError::TooMany(max));
+        }
         if index == self.replicas.len() {
             self.replicas.push(None);
         }
@@ -133,12 +157,21 @@ impl Set {
     /// own replica is always up, and an unknown one has nothing to hide.
     pub fn down(&mut self, replica: &ReplicaId) -> bool {
         match self.indices.get(replica) {
-            Some(&index) if index != OWN => self.set_status(index, Status::Down),
+            Some(&index) if index != OWN => {
+                self.stop_turning(index);
+                self.at_mut(index).listed = 0;
+                self.set_status(index, Status::Down)
+            }
             _ => false,
         }
     }
 
-    fn set_status(&mut self, index: ReplicaIndex, status: Status) -> bool {
+    fn stop_turning(&mut self, index: ReplicaIndex) {
+        self.at_mut(index).turn = Turn::Done;
+        self.turning.retain(|&turning| turning != index);
+    }
+
+    pub(super) fn set_status(&mut self, index: ReplicaIndex, status: Status) -> bool {
         let replica = self.at_mut(index);
         let changed = replica.status != status;
         replica.status = status;
@@ -173,10 +206,16 @@ impl Set {
             .map(|handle| self.detach(handle))
             .collect();
         self.observed.retain(|&(of, _)| of != index);
-        self.set_status(index, Status::Up);
-        self.replicas[usize::from(index.0)] = None;
+        self.stop_turning(index);
+        self.vacate(index);
         self.indices.remove(replica);
         leaves
+    }
+
+    /// Gives the place of a replica without entries back.
+    pub(super) fn vacate(&mut self, index: ReplicaIndex) {
+        self.set_status(index, Status::Up);
+        self.replicas[usize::from(index.0)] = None;
     }
 
     /// Removes one entry of another replica from this copy alone, which counts as seen from then on.
@@ -209,6 +248,7 @@ impl Set {
         self.indices.remove(&before);
         self.indices.insert(replica, OWN);
         self.told = 0;
+        self.told_values = 0;
         self.removals.clear();
         self.removals_from = 0;
         let leaves = (1..)
@@ -221,6 +261,7 @@ impl Set {
                     replica: before.clone(),
                     counter: record.counter(),
                     payload: record.payload(),
+                    listed: true,
                 };
                 self.topics.renumber(handle, counter, &self.entries);
                 self.own_mut().present.insert(counter, handle);

@@ -187,6 +187,11 @@ impl Topics {
         self.vacant.push(id);
     }
 
+    /// The topic of this id, if there is one.
+    pub(super) fn at(&self, id: u32) -> Option<&Topic> {
+        self.topics.get(id as usize)?.as_ref()
+    }
+
     pub(super) fn of(&self, id: u32) -> &Topic {
         self.topics[id as usize].as_ref().expect(LIVE_TOPIC)
     }
@@ -229,6 +234,15 @@ impl Topics {
 
     pub(super) fn len(&self) -> usize {
         self.names.len()
+    }
+
+    /// All ids are below.
+    pub(super) fn end(&self) -> u32 {
+        self.topics.len() as u32
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        (0..self.end()).filter(|&id| self.at(id).is_some())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Topic> {

@@ -204,14 +204,15 @@ impl Set {
         self.tell_values(replica, from.max(step.after + 1), room, builder)
     }
 
-    /// Own joins and leaves after `counter`.
-    pub(super) fn tell_own_since(&self, counter: u64, builder: &mut Builder) {
-        if counter >= self.removals_from {
-            self.tell_own_gone_since(counter, builder);
+    /// Own joins and leaves that no delta has told yet.
+    pub(super) fn tell_own_untold(&self, builder: &mut Builder) {
+        if self.told >= self.removals_from {
+            self.tell_own_gone_since(self.told, builder);
         } else {
             self.tell_gone(self.own(), builder);
         }
-        self.tell_values(self.own(), counter + 1, usize::MAX, builder);
+        let first = self.told.max(self.told_values) + 1;
+        self.tell_values(self.own(), first, usize::MAX, builder);
     }
 
     /// The own dots that were gone after `counter`, which the log reaches back to.

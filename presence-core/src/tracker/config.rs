@@ -35,7 +35,8 @@ pub struct Config {
     /// Whether, once this replica stops, one of its presences goes as soon as its key is tracked
     /// elsewhere. Off by default.
     pub handover: bool,
-    /// Values in one message. 2,000 by default, which merge in less than 1 ms.
+    /// Values in one message, and about so many presences are listed or hidden in one go where a replica
+    /// comes or goes. 2,000 by default, which take about 1 ms.
     pub chunk_values: usize,
     /// What the set may hold. Its log of leaves is set by `max_delta_sizes`.
     pub limits: set::Limits,

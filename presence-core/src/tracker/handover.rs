@@ -28,7 +28,8 @@ impl Tracker {
             || self.peers.values().any(|peer| peer.stopping == Some(true))
     }
 
-    /// What has joined in a merge and may take the place of presences of stopping replicas.
+    /// What has joined in a merge, or as its replica arrived, and may take the place of presences of
+    /// stopping replicas.
     pub(super) fn joined_while_any_hands_over(&self, merged: &Diff) -> Vec<(Arc<str>, KeyBuf)> {
         if !self.any_hands_over() {
             return Vec::new();
@@ -45,18 +46,6 @@ impl Tracker {
             })
             .map(|entry| (Arc::clone(entry.topic), entry.key.into()))
             .collect()
-    }
-
-    /// Lets the presences of a replica that has just arrived take the place of those of stopping ones.
-    pub(super) fn hand_over_to(&mut self, replica: &ReplicaId) {
-        if !self.any_hands_over() || self.hands_over(replica) {
-            return;
-        }
-        let entries = self.set.entries_of(replica);
-        let joined = entries.map(|entry| (Arc::clone(entry.topic), KeyBuf::from(entry.key)));
-        for (topic, key) in joined.collect::<Vec<_>>() {
-            self.hand_over(&topic, key.as_key());
-        }
     }
 
     /// Lets a presence that has just joined take the place of one of the same key on a stopping replica:
@@ -79,7 +68,9 @@ impl Tracker {
             return false;
         };
         self.stats.handed_over += 1;
-        self.changes.leave(left);
+        if left.listed {
+            self.changes.leave(left);
+        }
         true
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::transfers::{Answering, Asked};
 use super::{Event, Refusal, To, Tracker};
 use crate::clock::{Context, ReplicaId};
-use crate::entry::Left;
 use crate::set;
 use crate::wire::cluster::Body;
 
@@ -40,8 +39,8 @@ pub(super) struct Peer {
 pub enum Status {
     /// It is.
     Up,
-    /// It is heard, for the first time or again, and is listed once all that it had told by then has
-    /// arrived: before that its entries may be ones that have left in the meantime.
+    /// It is heard, for the first time or again, and is listed, topic by topic, once all that it had told
+    /// by then has arrived: before that its entries may be ones that have left in the meantime.
     Arriving {
         /// The counter up to which it had told; `None` until it says so.
         until: Option<u64>,
@@ -171,19 +170,17 @@ impl Tracker {
             .map(|peer| peer.replica.clone())
             .collect();
         for replica in arrived {
-            if let Some(peer) = self.peers.get_mut(replica.name()) {
-                peer.status = Status::Up;
-            }
-            // It is known, so it is admitted.
-            if self.set.up(&replica).is_ok() {
-                for entry in self.set.entries_of(&replica) {
-                    self.changes.join(&entry);
-                }
-                self.hand_over_to(&replica);
-                self.stats.arrived += 1;
-                self.events.push_back(Event::Up(replica));
-            }
+            self.set.show(&replica);
         }
+    }
+
+    /// All of a replica is listed now.
+    pub(super) fn has_arrived(&mut self, replica: ReplicaId) {
+        if let Some(peer) = self.peers.get_mut(replica.name()) {
+            peer.status = Status::Up;
+        }
+        self.stats.arrived += 1;
+        self.events.push_back(Event::Up(replica));
     }
 
     /// Hides a replica that is not heard any more.
@@ -198,10 +195,7 @@ impl Tracker {
         peer.clocks = Context::new();
         peer.asked = None;
         peer.answering = None;
-        if self.set.down(replica) {
-            for entry in self.set.entries_of(replica) {
-                self.changes.leave(Left::from(entry));
-            }
+        if self.set.hide(replica) {
             self.events.push_back(Event::Down(replica.clone()));
         }
     }
@@ -209,7 +203,7 @@ impl Tracker {
     /// Forgets a replica for good.
     pub(super) fn forget(&mut self, replica: &ReplicaId) {
         self.take_down(replica);
-        self.set.remove(replica);
+        self.set.dismiss(replica);
         self.noted.remove(replica);
         if self.peers.remove(replica.name()).is_some() {
             self.events.push_back(Event::Permdown(replica.clone()));

@@ -235,3 +235,61 @@ fn a_lost_part_of_a_delta_is_asked_for() {
     assert_eq!(world.stats("b").transfers_asked, 1);
     assert_eq!(world.list("b", "t").len(), 25);
 }
+
+/// Guards against: a word more than the parts need.
+#[test]
+fn where_nothing_is_gone_the_last_part_has_the_clocks() {
+    let mut config = config();
+    config.chunk_values = 10;
+    let mut world = World::with(config, &["a", "b"]);
+    world.run(seconds(3.0));
+    world.track_many("a", "t", "user", 20);
+    let mark = world.sent.len();
+    world.run(seconds(1.0));
+    assert_eq!(world.words("a", mark), ["delta"; 2]);
+    let last = world.last("a", "b", "delta");
+    let Body::Heartbeat { delta, clocks } = last.message.body else {
+        panic!("{last:?}");
+    };
+    assert_eq!(delta.values().count(), 10);
+    assert_eq!(clocks.counter(&id("a", 1)), Some(20));
+    assert_eq!(world.list("b", "t").len(), 20);
+}
+
+/// Guards against: a presence that blinks, since it was updated after the part that told it.
+#[test]
+fn what_changes_between_the_parts_of_a_delta_is_told_with_it() {
+    let mut config = config();
+    config.chunk_values = 10;
+    let mut world = World::with(config, &["a", "b"]);
+    world.run(seconds(3.0));
+    let pids = world.track_many("a", "t", "user", 26);
+    world.now = world.tracker("a").poll_timeout().unwrap();
+    world.call("a", Input::Timeout);
+    world.deliver();
+    assert_eq!(world.list("b", "t").len(), 10);
+    // One that was told and one that was not, of either kind.
+    for (user, key) in [(0, "user0"), (20, "user20")] {
+        world.update("a", "t", key, pids[user], "{\"v\":2}");
+    }
+    world.untrack_pid("a", pids[1]);
+    world.untrack_pid("a", pids[21]);
+    while world.tracker("a").poll_timeout() == Some(world.now) {
+        world.call("a", Input::Timeout);
+        world.deliver();
+    }
+    assert_eq!(world.list("b", "t"), world.list("a", "t"));
+    for key in ["user0", "user20"] {
+        assert_eq!(world.refs("b", "t", key), world.refs("a", "t", key));
+    }
+    let left = world.node("b").diffs.iter().flat_map(|told| &told.leaves);
+    let left: Vec<_> = left.map(|(key, _)| &**key).collect();
+    assert_eq!(left, ["user0", "user1"]);
+    assert!(world.node("b").diffs.iter().all(|told| {
+        let has = |list: &[(String, String)]| list.iter().any(|(key, _)| key == "user0");
+        !has(&told.leaves) || has(&told.joins)
+    }));
+    assert_eq!(world.stats("a").deltas, 1);
+    world.run(seconds(5.0));
+    assert_eq!(world.stats("b").transfers_asked, 0);
+}

@@ -98,6 +98,11 @@ impl Cluster<'_> {
             };
             self.note_event(node, shard, &event);
         }
+        if let Some(of_shard) = self.shard_mut(node, shard)
+            && !of_shard.tracker.is_turning()
+        {
+            of_shard.excused.clear();
+        }
         let Some(of_shard) = self.shard(node, shard) else {
             return Ok(());
         };
@@ -115,6 +120,10 @@ impl Cluster<'_> {
     }
 
     fn note_event(&mut self, node: usize, shard: usize, event: &Event) {
+        if let Event::Down(replica) | Event::Permdown(replica) = event {
+            let of = self.named(replica.name());
+            self.excuse(node, shard, of);
+        }
         match event {
             Event::Up(replica) => {
                 let removed = self.shard_mut(node, shard);

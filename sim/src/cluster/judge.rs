@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::diffs::Told;
-use super::node::Cause;
+use super::node::{Cause, Excused, Shard};
 use super::{Checked, Cluster};
 use crate::outcome::Invariant;
 use crate::truth::{How, Number};
@@ -89,13 +89,8 @@ impl Cluster<'_> {
             }
             Some(_) => return Ok(()),
         };
-        let explained = match of_shard.cause {
-            Cause::Local | Cause::Tracked(_) | Cause::UpdatedAll => false,
-            Cause::Timer { .. } => of_shard.is_silent(owner, self.config.down_period),
-            Cause::Message { from, replaced } => from == owner && replaced,
-            Cause::Gone(of) => of == owner,
-        };
-        if explained {
+        let mut excused = of_shard.excused_of(owner);
+        if excused.any(|excused| excused.leaving) || self.explains_leave(of_shard, owner) {
             return Ok(());
         }
         if last == number {
@@ -130,23 +125,55 @@ impl Cluster<'_> {
             let mut listed = of_shard.view.numbers_of(&told.topic);
             listed.any(|n| self.is_elsewhere(n, number))
         };
-        let explained = handed_over
-            || match of_shard.cause {
-                Cause::Local | Cause::Tracked(_) | Cause::UpdatedAll => false,
-                Cause::Timer { .. } => of_shard.is_silent(owner, self.config.down_period),
-                // A node that hands over sees itself who takes its places, and others learn it from
-                // whoever has heard it, at times before they hear the join.
-                Cause::Message { from, replaced } => {
-                    let goodbye = self.config.permdown_on_shutdown;
-                    self.config.handover || from == owner && (replaced || goodbye)
-                }
-                Cause::Gone(of) => of == owner && heard.stopping.is_none(),
-            };
-        if explained {
+        let mut excused = of_shard.excused_of(owner);
+        if handed_over
+            || excused.any(|excused| excused.lingering)
+            || self.explains_lingering(of_shard, owner)
+        {
             return Ok(());
         }
         let what = "left the list although its node stopped and counts neither as down nor as back";
         Err(self.failure_of(Invariant::Lingering, node, number, what))
+    }
+
+    /// Whether a node that lives may be hidden for what the shard was doing.
+    fn explains_leave(&self, of_shard: &Shard, owner: usize) -> bool {
+        match of_shard.cause {
+            Cause::Local | Cause::Tracked(_) | Cause::UpdatedAll => false,
+            Cause::Timer { .. } => of_shard.is_silent(owner, self.config.down_period),
+            Cause::Message { from, replaced } => from == owner && replaced,
+            Cause::Gone(of) => of == owner,
+        }
+    }
+
+    /// Whether what a node that stopped left behind may be hidden for what the shard was doing.
+    fn explains_lingering(&self, of_shard: &Shard, owner: usize) -> bool {
+        match of_shard.cause {
+            Cause::Local | Cause::Tracked(_) | Cause::UpdatedAll => false,
+            Cause::Timer { .. } => of_shard.is_silent(owner, self.config.down_period),
+            // A node that hands over sees itself who takes its places, and others learn it from
+            // whoever has heard it, at times before they hear the join.
+            Cause::Message { from, replaced } => {
+                let goodbye = self.config.permdown_on_shutdown;
+                self.config.handover || from == owner && (replaced || goodbye)
+            }
+            Cause::Gone(of) => of == owner && of_shard.heard[owner].stopping.is_none(),
+        }
+    }
+
+    /// A node is found down or gone: what is hidden of it in the steps to come is so for this cause.
+    pub(super) fn excuse(&mut self, node: usize, shard: usize, owner: usize) {
+        let Some(of_shard) = self.shard(node, shard) else {
+            return;
+        };
+        let excused = Excused {
+            node: owner,
+            leaving: self.explains_leave(of_shard, owner),
+            lingering: self.explains_lingering(of_shard, owner),
+        };
+        if let Some(of_shard) = self.shard_mut(node, shard) {
+            of_shard.excused.push(excused);
+        }
     }
 
     /// Whether two presences have the same key and live on two nodes.

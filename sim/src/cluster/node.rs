@@ -60,6 +60,8 @@ pub(crate) struct Shard {
     pub(super) heard: Vec<Heard>,
     /// Own presences that have left, which nobody was told.
     pub(super) untold: Vec<Number>,
+    /// Nodes that it has good reason to hide, while it does so.
+    pub(super) excused: Vec<Excused>,
     /// Replicas that it has forgotten.
     pub(super) removed: BTreeSet<ReplicaId>,
     pub(super) last_diff: u64,
@@ -94,6 +96,16 @@ pub(super) struct Heard {
     pub(super) goodbye: u64,
     /// The life that said that it stops, unless a later one was heard since.
     pub(super) stopping: Option<Stopping>,
+}
+
+/// A node that is hidden step by step, and what its leaves need no other reason for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Excused {
+    pub(super) node: usize,
+    /// That it lives.
+    pub(super) leaving: bool,
+    /// That it stopped, and what it left behind is to stay.
+    pub(super) lingering: bool,
 }
 
 /// A life that said that it stops.
@@ -152,10 +164,18 @@ impl Shard {
             view: View::default(),
             heard: vec![Heard::default(); nodes],
             untold: Vec::new(),
+            excused: Vec::new(),
             removed: BTreeSet::new(),
             last_diff: 0,
             stopping: false,
         }
+    }
+
+    /// Why a node may be hidden in steps to come.
+    pub(super) fn excused_of(&self, node: usize) -> impl Iterator<Item = &Excused> {
+        self.excused
+            .iter()
+            .filter(move |excused| excused.node == node)
     }
 
     /// Whether a node was not heard for so long.
