@@ -220,6 +220,26 @@ async fn a_session_lasts_while_it_is_polled_even_if_its_client_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a_session_lasts_while_it_is_polled_however_much_it_is_sent() {
+    let config = Config {
+        idle_timeout: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let server = Server::start(config).await;
+    let (listens, speaks) = (server.join("conf:a").await, server.join("conf:a").await);
+    let since = tokio::time::Instant::now();
+    while since.elapsed() < Duration::from_secs(2) {
+        let shout = br#"["1","2","conf:a","shout",{}]"#;
+        let posted = server.post(&speaks, &[NDJSON], shout).await;
+        assert_eq!(posted.json(), json!({ "status": 200 }));
+        for session in [&listens, &speaks] {
+            let polled = server.get(session, &[]).await;
+            assert_eq!(polled.json()["status"], 200);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_is_not_polled_ends_and_its_presences_leave() {
     let config = Config {
         poll_window: Duration::from_secs(1),

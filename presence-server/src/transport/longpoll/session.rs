@@ -78,6 +78,7 @@ impl Sessions {
             entry,
             receiver,
             sign_every: node.config().idle_timeout / 2,
+            next_sign: Instant::now() + node.config().idle_timeout / 2,
             has_overflowed: false,
         };
         Ok((token, carrier))
@@ -201,17 +202,20 @@ pub(super) struct Carrier {
     receiver: mpsc::Receiver<Frame>,
     /// How often the socket is told that the client still polls.
     sign_every: Duration,
+    /// Kept, since whoever receives gives up whenever there is something to send.
+    next_sign: Instant,
     has_overflowed: bool,
 }
 
 impl Transport for Carrier {
     async fn receive(&mut self) -> Option<Received> {
         let session = &self.entry.session;
-        let wait = session.patience_left().min(self.sign_every);
+        let patience_ends = Instant::now() + session.patience_left();
         tokio::select! {
             biased;
             frame = self.receiver.recv() => frame.map(Received::Frame),
-            () = tokio::time::sleep(wait) => {
+            () = tokio::time::sleep_until(patience_ends.min(self.next_sign)) => {
+                self.next_sign = Instant::now() + self.sign_every;
                 let polls = !session.patience_left().is_zero();
                 polls.then_some(Received::Sign)
             }
