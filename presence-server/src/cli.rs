@@ -125,6 +125,9 @@ struct Limits {
     /// How long a WebSocket may be silent before it is closed
     #[arg(long, env = "PRESENCE_IDLE_TIMEOUT", value_name = "TIME", default_value_t = SomeTime(Config::default().idle_timeout))]
     idle_timeout: SomeTime,
+    /// How long a client may take nothing of what is sent to it before its connection is closed
+    #[arg(long, env = "PRESENCE_SEND_TIMEOUT", value_name = "TIME", default_value_t = SomeTime(Config::default().send_timeout))]
+    send_timeout: SomeTime,
     /// How long the head of a connection's next request may take, and then its body
     #[arg(long, env = "PRESENCE_REQUEST_TIMEOUT", value_name = "TIME", default_value_t = SomeTime(Config::default().request_timeout))]
     request_timeout: SomeTime,
@@ -186,6 +189,7 @@ impl Cli {
             max_meta: Bytes(max_meta),
             max_presences,
             idle_timeout: SomeTime(idle_timeout),
+            send_timeout: SomeTime(send_timeout),
             request_timeout: SomeTime(request_timeout),
         } = self.limits;
         config.max_connections = max_connections;
@@ -198,6 +202,7 @@ impl Cli {
         config.tracker.limits.meta_bytes = max_meta;
         config.tracker.limits.entries = max_presences;
         config.idle_timeout = idle_timeout;
+        config.send_timeout = send_timeout;
         config.request_timeout = request_timeout;
 
         config.poll_sessions = self.polling.max_poll_sessions;
@@ -319,6 +324,7 @@ mod tests {
             "--max-channels=3",
             "--max-presences=5",
             "--idle-timeout=90s",
+            "--send-timeout=7s",
             "--poll-window=500ms",
             "--drain-pause=0",
             "--shutdown-timeout=1m",
@@ -328,6 +334,7 @@ mod tests {
         assert_eq!(config.channels.max_channels, 3);
         assert_eq!(config.tracker.limits.entries, 5);
         assert_eq!(config.idle_timeout.as_secs(), 90);
+        assert_eq!(config.send_timeout.as_secs(), 7);
         assert_eq!(config.poll_window.as_millis(), 500);
         assert_eq!(config.drain_pause.as_secs(), 0);
         assert_eq!(config.shutdown_timeout.as_secs(), 60);

@@ -57,6 +57,9 @@ pub struct Config {
     /// After how much silence of its client a WebSocket is closed: 60 s by default, as in Phoenix.
     /// (phoenix.js sends a heartbeat every 30 s.)
     pub idle_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it: 30 s by default, as in Phoenix's server.
+    /// Then its connection is closed.
+    pub send_timeout: Duration,
     /// How long a long poll waits for messages: 10 s by default, as in Phoenix.
     /// A session whose client has had no poll open for one and a half times as long is closed.
     pub poll_window: Duration,
@@ -95,6 +98,7 @@ impl Default for Config {
             diff_pause: Duration::from_micros(20),
             max_connections: 65_536,
             idle_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(30),
             poll_window: Duration::from_secs(10),
             poll_sessions: 10_000,
             poll_queue_bytes: 1 << 20,

@@ -43,7 +43,7 @@ pub async fn serve(node: &Node, mut listener: Box<dyn Listener>, router: Router)
     let request_timeout = node.config().request_timeout;
     http.header_read_timeout(request_timeout);
     http.max_buf_size(HEAD_BYTES);
-    let places = Places::new(node.config().max_connections);
+    let places = Places::new(node.config().max_connections, node.config().send_timeout);
     // Wakes the connections in their order, which a watch does not.
     let stopping = Arc::new(Notify::new());
     let mut connections = JoinSet::new();

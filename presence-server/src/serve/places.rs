@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! How many connections there may be, and for how long one may take nothing.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::{fmt, io};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Duration, Sleep, sleep};
 
 use crate::env::BoxStream;
 
@@ -19,13 +20,18 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r
 pub(super) struct Places {
     free: Arc<Semaphore>,
     max: usize,
+    send_timeout: Duration,
 }
 
 impl Places {
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, send_timeout: Duration) -> Self {
         let free = Semaphore::new(max.min(Semaphore::MAX_PERMITS));
         let free = Arc::new(free);
-        Self { free, max }
+        Self {
+            free,
+            max,
+            send_timeout,
+        }
     }
 
     /// Gives a connection its place, or tells it that there is none.
@@ -33,6 +39,8 @@ impl Places {
         match Arc::clone(&self.free).try_acquire_owned() {
             Ok(place) => Some(Placed {
                 stream,
+                send_timeout: self.send_timeout,
+                stuck: None,
                 _place: place,
             }),
             Err(_) => {
@@ -59,9 +67,36 @@ async fn refuse(mut stream: BoxStream) {
 }
 
 /// A connection that holds its place among all until it is closed, whatever it has become.
+///
+/// What is written to it fails once its client has taken nothing for too long. Nobody reads from a client
+/// while it takes nothing, so that no silence tells that it is gone, and the operating system may try for
+/// a quarter of an hour.
 pub(super) struct Placed {
     stream: BoxStream,
+    send_timeout: Duration,
+    /// While its client takes nothing: until when it may.
+    stuck: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Placed {
+    /// Gives up what has been pending for too long.
+    fn unless_stuck<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        sent: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if sent.is_ready() {
+            self.stuck = None;
+            return sent;
+        }
+        let timeout = self.send_timeout;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        stuck
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl fmt::Debug for Placed {
@@ -86,15 +121,18 @@ impl AsyncWrite for Placed {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_stuck(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.unless_stuck(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.unless_stuck(context, shut)
     }
 
     fn poll_write_vectored(
@@ -102,10 +140,42 @@ impl AsyncWrite for Placed {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.unless_stuck(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up_and_one_that_takes_little_is_not() {
+        let places = Places::new(2, 30 * SECOND);
+        let (ours, mut client) = tokio::io::duplex(10);
+        let mut placed = places.take(Box::new(ours)).await.unwrap();
+        let since = Instant::now();
+        let slow = async {
+            for _ in 0..5 {
+                sleep(20 * SECOND).await;
+                client.read_exact(&mut [0; 10]).await.unwrap();
+            }
+            sleep(100 * SECOND).await;
+        };
+        let writing = async {
+            let written = placed.write_all(&[7; 1000]).await;
+            (written.unwrap_err().kind(), since.elapsed())
+        };
+        let (written, ()) = tokio::join!(writing, slow);
+        assert_eq!(written, (io::ErrorKind::TimedOut, 130 * SECOND));
     }
 }
