@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use presence_core::tracker::To;
+use presence_core::wire::cluster::Version;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -31,6 +32,10 @@ pub(crate) struct Relay {
     last: AtomicU64,
     /// How many more requests of others may be under way.
     places: Arc<Semaphore>,
+}
+
+fn can_be_asked(peer: &Peer) -> bool {
+    peer.is_connected && peer.version != Version::V1.number()
 }
 
 struct Asked {
@@ -67,7 +72,7 @@ impl Relay {
 
     /// Returns once all of these nodes that are connected have taken in what they were sent before.
     pub(crate) async fn reach_all(&self, peers: Vec<Peer>) {
-        let connected = peers.into_iter().filter(|peer| peer.is_connected);
+        let connected = peers.into_iter().filter(can_be_asked);
         let asked = connected.map(|peer| async move { self.ask(&peer.name, HERE, b"").await });
         futures_util::future::join_all(asked).await;
     }
@@ -77,15 +82,15 @@ impl Relay {
         lock(&self.services).insert(name.into(), service);
     }
 
-    /// Whether there is a connection to a node.
+    /// Whether a node can be asked: there is a connection to it, and it speaks a version that has
+    /// requests.
     pub(crate) fn reaches(&self, peer: &str) -> bool {
         let peers = self
             .transport
             .get()
             .map_or_else(Vec::new, |transport| transport.peers());
-        peers
-            .iter()
-            .any(|known| known.is_connected && *known.name == *peer)
+        let mut named = peers.iter().filter(|known| *known.name == *peer);
+        named.any(can_be_asked)
     }
 
     /// Asks a service of a node. `None` where it has no such service or no room; of one that is gone
