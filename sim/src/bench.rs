@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use crate::schedule::{Action, Network, NodeSpec, Schedule, Settings, Step};
-use crate::world::{Options, run};
+use crate::tier::Tier;
+use crate::world::Options;
 
 const NODES: u64 = 5;
 const PRESENCES: u64 = 200;
@@ -129,6 +130,51 @@ pub fn workload(seed: u64) -> Schedule {
     }
 }
 
+/// Five nodes over two minutes with 50 clients in 10 topics, of which each changes its presence every 5
+/// seconds or so, with one crash, restart and partition.
+pub fn workload_with_clients(seed: u64) -> Schedule {
+    const CLIENTS: u64 = 50;
+    let mut schedule = workload(seed);
+    schedule.name = format!("bench with clients {seed}");
+    schedule.network.loss = 0;
+    schedule.network.repeat = 0;
+    schedule.steps.retain(|step| {
+        matches!(
+            step.action,
+            Action::Crash { .. } | Action::Start { .. } | Action::Cut { .. }
+        )
+    });
+    schedule.heal_ms = 120_000;
+    let mut rng = Rng::with_seed(seed);
+    for process in 0..CLIENTS {
+        let node = format!("n{}", process % NODES);
+        let (topic, key) = (format!("t{}", process % 10), format!("k{process}"));
+        let mut at_ms = rng.u64(0..5_000);
+        let action = Action::Track {
+            node: node.clone(),
+            process,
+            topic: topic.clone(),
+            key: key.clone(),
+        };
+        schedule.steps.push(Step { at_ms, action });
+        loop {
+            at_ms += rng.u64(4_000..6_000);
+            if at_ms >= schedule.heal_ms {
+                break;
+            }
+            let action = Action::Update {
+                node: node.clone(),
+                process,
+                topic: topic.clone(),
+                key: key.clone(),
+            };
+            schedule.steps.push(Step { at_ms, action });
+        }
+    }
+    schedule.steps.sort_by_key(|step| step.at_ms);
+    schedule
+}
+
 /// What was measured on one core.
 #[derive(Clone, Copy, Debug)]
 pub struct Speed {
@@ -159,11 +205,15 @@ impl Speed {
 /// # Errors
 ///
 /// A sentence that names the first seed that did not hold.
-pub fn measure(seeds: u64) -> Result<Speed, String> {
+pub fn measure(tier: Tier, seeds: u64) -> Result<Speed, String> {
     let start = on_core().ok_or_else(Instant::now);
     let (mut events, mut simulated) = (0, Duration::ZERO);
     for seed in 0..seeds {
-        let outcome = run(&workload(seed), Options::default());
+        let schedule = match tier {
+            Tier::Core => workload(seed),
+            Tier::Full => workload_with_clients(seed),
+        };
+        let outcome = tier.run(&schedule, Options::default());
         if let Some(failure) = outcome.failure {
             return Err(format!(
                 "seed {seed} of the workload did not hold: {failure}"
@@ -203,6 +253,6 @@ mod tests {
             assert_eq!(schedule.nodes.len(), 5);
             assert!(schedule.steps.len() >= 200);
         }
-        measure(2).unwrap();
+        measure(Tier::Core, 2).unwrap();
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::generate;
 use crate::outcome::Outcome;
 use crate::sabotage::Sabotage;
 use crate::scenarios::Scenario;
 use crate::schedule::Schedule;
-use crate::world::{self, Options};
+use crate::tier::Tier;
+use crate::world::Options;
 
 /// Where schedules come from, one for each seed.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,7 @@ pub struct Case {
     origin: Origin,
     schedule: Schedule,
     sabotage: Option<Sabotage>,
+    tier: Tier,
 }
 
 #[derive(Clone, Debug)]
@@ -58,24 +59,26 @@ enum Origin {
 
 impl Case {
     /// The schedule of a seed.
-    pub fn new(family: Family, seed: u64, sabotage: Option<Sabotage>) -> Self {
+    pub fn new(tier: Tier, family: Family, seed: u64, sabotage: Option<Sabotage>) -> Self {
         let schedule = match family {
-            Family::Swarm => generate::random(seed),
+            Family::Swarm => tier.random(seed),
             Family::Scenario { schedule, .. } => schedule(seed),
         };
         Self {
             origin: Origin::Family(family, seed),
             schedule,
             sabotage,
+            tier,
         }
     }
 
     /// A schedule that was saved.
-    pub fn saved(path: &Path, schedule: Schedule, sabotage: Option<Sabotage>) -> Self {
+    pub fn saved(tier: Tier, path: &Path, schedule: Schedule, sabotage: Option<Sabotage>) -> Self {
         Self {
             origin: Origin::File(path.to_owned()),
             schedule,
             sabotage,
+            tier,
         }
     }
 
@@ -89,10 +92,15 @@ impl Case {
         self.sabotage
     }
 
+    /// What is simulated.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
     /// Runs it; the same each time.
     pub fn run(&self, trace: bool) -> Outcome {
         let sabotage = self.sabotage;
-        world::run(&self.schedule, Options { sabotage, trace })
+        self.tier.run(&self.schedule, Options { sabotage, trace })
     }
 
     /// A name of its own, that a file or a function could bear.
@@ -123,15 +131,28 @@ impl Case {
 
     /// A command on it.
     pub fn command(&self, verb: &str) -> String {
-        let subject = match &self.origin {
-            Origin::Family(Family::Swarm, seed) => format!("--seed {seed}"),
-            Origin::Family(family, seed) => format!("--scenario {} --seed {seed}", family.name()),
-            Origin::File(path) => path.display().to_string(),
-        };
-        let planted = self
-            .sabotage
-            .map(|sabotage| format!(" --sabotage {sabotage}"));
-        let planted = planted.unwrap_or_default();
-        format!("cargo run --release -p sim -- {verb} {subject}{planted}")
+        let arguments = self.arguments(verb).join(" ");
+        format!("cargo run --release -p sim -- {arguments}")
+    }
+
+    /// The arguments of a command on it.
+    pub fn arguments(&self, verb: &str) -> Vec<String> {
+        let mut arguments = vec![verb.to_owned()];
+        match &self.origin {
+            Origin::Family(family, seed) => {
+                if let Family::Scenario { name, .. } = family {
+                    arguments.extend(["--scenario".into(), (*name).into()]);
+                }
+                arguments.extend(["--seed".into(), seed.to_string()]);
+            }
+            Origin::File(path) => arguments.push(path.display().to_string()),
+        }
+        if let Some(sabotage) = self.sabotage {
+            arguments.extend(["--sabotage".into(), sabotage.to_string()]);
+        }
+        if self.tier != Tier::default() {
+            arguments.extend(["--tier".into(), self.tier.to_string()]);
+        }
+        arguments
     }
 }

@@ -9,14 +9,15 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use sim::case::{Case, Family};
 use sim::coverage::Counted;
 use sim::sabotage::Sabotage;
 use sim::scenarios;
+use sim::tier::Tier;
 
-/// Runs clusters of presence trackers from a seed, breaks their network and their nodes, and checks after
-/// every event that each lists what it must.
+/// Runs clusters of presence nodes and their clients from a seed, breaks their network and their nodes,
+/// and checks after everything that happens that each lists what it must.
 ///
 /// Without a command it runs one random seed and tells what happened.
 ///
@@ -24,17 +25,12 @@ use sim::scenarios;
 #[derive(Parser)]
 #[command(name = "sim", version, max_term_width = 100)]
 struct Cli {
-    /// What is simulated: pure trackers on an event queue.
-    #[arg(long, global = true, value_enum, default_value_t = Tier::Core)]
+    /// What is simulated: "full", the node that ships and its clients, or "core", its trackers alone,
+    /// thousands of clusters a minute.
+    #[arg(long, global = true, value_name = "TIER", value_parser = tier, default_value_t = Tier::Full)]
     tier: Tier,
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Tier {
-    /// Trackers without a runtime, thousands of clusters a minute.
-    Core,
 }
 
 #[derive(Subcommand)]
@@ -75,9 +71,9 @@ struct Subject {
 }
 
 impl Subject {
-    fn case(&self) -> Case {
+    fn case(&self, tier: Tier) -> Case {
         let family = self.scenario.unwrap_or(Family::Swarm);
-        Case::new(family, self.seed.unwrap_or(0), self.sabotage)
+        Case::new(tier, family, self.seed.unwrap_or(0), self.sabotage)
     }
 }
 
@@ -91,6 +87,9 @@ struct Run {
     /// Writes the schedule, as JSON.
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
+    /// Runs it in two processes, and names the first event that differs.
+    #[arg(long, conflicts_with = "print_trace")]
+    twice: bool,
 }
 
 #[derive(Args)]
@@ -148,9 +147,9 @@ struct Shrink {
     /// Where the smallest is written; named after the seed by default.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Runs at the most.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    budget: u64,
+    /// Runs at the most: 20,000 by default, or 1,000 of whole nodes.
+    #[arg(long, value_name = "N")]
+    budget: Option<u64>,
 }
 
 #[derive(Args)]
@@ -239,18 +238,18 @@ type Held = Result<bool, Stopped>;
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Tier::Core = cli.tier;
+    let tier = cli.tier;
     let mut out = io::stdout().lock();
     let held = match &cli.command {
-        None => one::random(&mut out),
-        Some(Command::Run(run)) => one::run(run, &mut out),
-        Some(Command::Sweep(sweep)) => many::sweep(sweep, &mut out),
-        Some(Command::Replay(replay)) => file::replay(replay, &mut out),
-        Some(Command::Shrink(shrink)) => smallest::shrink(shrink, &mut out),
+        None => one::random(tier, &mut out),
+        Some(Command::Run(run)) => one::run(tier, run, &mut out),
+        Some(Command::Sweep(sweep)) => many::sweep(tier, sweep, &mut out),
+        Some(Command::Replay(replay)) => file::replay(tier, replay, &mut out),
+        Some(Command::Shrink(shrink)) => smallest::shrink(tier, shrink, &mut out),
         Some(Command::Scenarios) => many::scenarios(&mut out),
-        Some(Command::Trace(trace)) => one::draw(trace, &mut out),
-        Some(Command::Sabotage(sabotaged)) => many::sabotage(sabotaged, &mut out),
-        Some(Command::Bench(bench)) => many::bench(bench, &mut out),
+        Some(Command::Trace(trace)) => one::draw(tier, trace, &mut out),
+        Some(Command::Sabotage(sabotaged)) => many::sabotage(tier, sabotaged, &mut out),
+        Some(Command::Bench(bench)) => many::bench(tier, bench, &mut out),
         Some(Command::Convergence(converged)) => many::convergence(converged, &mut out),
     };
     match held.and_then(|held| out.flush().map(|()| held).map_err(Stopped::Output)) {
@@ -273,16 +272,17 @@ pub(crate) fn main() -> ExitCode {
 
 /// The case of a command that takes a file, a seed or a scenario.
 fn case_of(
+    tier: Tier,
     file: Option<&PathBuf>,
     seed: Option<u64>,
     scenario: Option<Family>,
     sabotage: Option<Sabotage>,
 ) -> Result<Case, Stopped> {
     match file {
-        Some(path) => Ok(Case::saved(path, file::schedule(path)?, sabotage)),
+        Some(path) => Ok(Case::saved(tier, path, file::schedule(path)?, sabotage)),
         None => {
             let family = scenario.unwrap_or(Family::Swarm);
-            Ok(Case::new(family, seed.unwrap_or(0), sabotage))
+            Ok(Case::new(tier, family, seed.unwrap_or(0), sabotage))
         }
     }
 }
@@ -300,6 +300,12 @@ fn scenario_or_all(name: &str) -> Result<Scenarios, String> {
         "all" => Ok(Scenarios::All),
         name => scenario(name).map(Scenarios::One),
     }
+}
+
+fn tier(name: &str) -> Result<Tier, String> {
+    let all = [Tier::Core, Tier::Full];
+    let found = all.into_iter().find(|tier| tier.name() == name);
+    found.ok_or_else(|| "there are core and full".into())
 }
 
 fn sabotage(id: &str) -> Result<Sabotage, String> {

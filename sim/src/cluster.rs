@@ -25,6 +25,8 @@ mod writing;
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use presence_core::clock::ReplicaId;
 use presence_core::tracker::{Config, Stats, Tracker};
 
@@ -35,7 +37,7 @@ pub(crate) use self::writing::words;
 use crate::coverage::{Counted, Coverage};
 use crate::outcome::{Failure, Outcome, Traffic};
 use crate::schedule::Schedule;
-use crate::truth::{How, Leaving, Truth};
+use crate::truth::{How, Leaving, Number, Truth};
 
 /// Microseconds since the start of a simulation.
 pub(crate) type Micros = u64;
@@ -137,10 +139,45 @@ impl<'a> Cluster<'a> {
         }
         self.coverage.count(Counted::Crash);
         self.log(node, || "crashes".into());
+        self.lose(node);
+    }
+
+    /// A node's process is gone, and with it the processes that are tracked there.
+    pub(crate) fn lose(&mut self, node: usize) {
         for shard in 0..self.nodes[node].pool {
             self.lose_processes(node, shard, How::Crashed);
         }
         self.end_life(node);
+    }
+
+    /// A node that does not live is to start: notes how long it was away.
+    pub(crate) fn count_restart(&mut self, node: usize) {
+        let nodes = &self.nodes;
+        if nodes[node].life.is_some() {
+            return;
+        }
+        let Some(ended) = nodes[node].ended else {
+            // A first life: of a node that takes the place of one that is gone?
+            if nodes.iter().any(|of| of.life.is_none() && of.lives > 0) {
+                self.coverage.count(Counted::NewName);
+            }
+            return;
+        };
+        let away = Duration::from_micros(self.now - ended);
+        let counted = if away < self.config.down_period {
+            Counted::RestartEarly
+        } else if away < self.config.permdown_period {
+            Counted::RestartDown
+        } else {
+            Counted::RestartPermdown
+        };
+        self.coverage.count(counted);
+    }
+
+    /// What is tracked on a node: in which topic, and by which number.
+    pub(crate) fn alive(&self, node: usize) -> impl Iterator<Item = (Arc<str>, Number)> {
+        let alive = self.nodes[node].shards().flat_map(|shard| &shard.alive);
+        alive.map(|((_, topic, _), number)| (Arc::clone(topic), *number))
     }
 
     /// A node's process is gone.

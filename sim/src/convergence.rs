@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Family;
 use crate::sweep::{Plan, sweep};
+use crate::tier::Tier;
 
 /// How much a figure may change before somebody must say that it should.
 pub const TOLERANCE: f64 = 0.05;
@@ -35,6 +36,7 @@ impl Convergence {
     /// A sentence that names the seed that did not hold.
     pub fn measure(seeds: u64, jobs: usize) -> Result<Self, String> {
         let plan = Plan {
+            tier: Tier::Core,
             families: vec![Family::Swarm],
             first: 0,
             end: Some(seeds),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tier::Tier;
+
 macro_rules! counted {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// A fault or a state that is worth reaching.
@@ -112,6 +114,52 @@ counted! {
     SuspectedItself = "node that suspected itself",
     /// A part of the cluster healed before the rest.
     HealedPart = "part healed first",
+    /// A connection was reset in the middle of a frame.
+    Reset = "connection reset",
+    /// A connection hung for good, and nobody was told.
+    Hung = "connection hung",
+    /// A read gave a part of what was there.
+    ShortRead = "short read",
+    /// A node spoke an older version.
+    OlderVersion = "node of an older version",
+    /// A client used a WebSocket.
+    Socket = "client with a WebSocket",
+    /// A client used long polling.
+    Polling = "client that polls",
+    /// A client connected again.
+    Reconnected = "client connected again",
+    /// A client went on at another node.
+    Moved = "client moved",
+    /// A client closed its tab.
+    TabClosed = "tab closed",
+    /// A client was gone without a word.
+    ClientCrash = "client crash",
+    /// A client said and read nothing any more, on a connection that stayed.
+    ClientSilent = "client fell silent",
+    /// Nothing passed between a client and its node.
+    Stalled = "client cut off",
+    /// A client read slowly.
+    SlowReader = "slow reader",
+    /// A client joined a topic in which it had nothing to track.
+    Watched = "client that watches",
+    /// A client left a topic.
+    Left = "client left a topic",
+    /// A client said something to all in a topic.
+    Shout = "broadcast",
+    /// Requests of a client came to any node.
+    Wanders = "client that polls any node",
+}
+
+impl Counted {
+    /// Whether the first tier alone has it: the real transport has no such fault, or tells nobody.
+    pub fn is_core_only(self) -> bool {
+        matches!(self, Self::NobodyThere)
+    }
+
+    /// Whether the second tier alone has it.
+    pub fn is_full_only(self) -> bool {
+        self >= Self::Reset
+    }
 }
 
 /// How often each happened.
@@ -151,10 +199,9 @@ impl Coverage {
         }
     }
 
-    /// What never happened.
-    pub fn missing(&self) -> Vec<Counted> {
-        let never = |what: &Counted| self.of(*what) == 0;
-        Counted::ALL.iter().copied().filter(never).collect()
+    /// What never happened, of what can in a tier.
+    pub fn missing(&self, tier: Tier) -> Vec<Counted> {
+        tier.counted().filter(|what| self.of(*what) == 0).collect()
     }
 }
 

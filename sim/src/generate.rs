@@ -7,12 +7,52 @@ use fastrand::Rng;
 
 use crate::schedule::{Action, Network, NodeSpec, Schedule, Settings, Step};
 
-/// The schedule of a seed.
+/// The schedule of a seed, for the first tier.
 pub fn random(seed: u64) -> Schedule {
-    Generator::new(seed).generate()
+    Generator::new(seed, &TRACKERS).generate()
 }
 
+/// The schedule of a seed, for the second tier: smaller, since each process is a client with a socket, and
+/// with what happens to clients.
+pub fn with_clients(seed: u64) -> Schedule {
+    Generator::new(seed, &CLIENTS).generate()
+}
+
+/// How large schedules are.
+struct Scale {
+    /// Nodes at the start, fewer than so many; others may come later.
+    nodes: usize,
+    /// Periods until faults end, fewer than so many.
+    periods: u64,
+    operations: u32,
+    storms: [u64; 4],
+    latencies_us: [u64; 4],
+    jitters_us: [u64; 4],
+    has_clients: bool,
+}
+
+const TRACKERS: Scale = Scale {
+    nodes: 10,
+    periods: 80,
+    operations: 400,
+    storms: [5, 30, 120, 300],
+    latencies_us: [100, 2_000, 50_000, 200_000],
+    jitters_us: [0, 500, 20_000, 300_000],
+    has_clients: false,
+};
+
+const CLIENTS: Scale = Scale {
+    nodes: 7,
+    periods: 50,
+    operations: 150,
+    storms: [5, 10, 30, 60],
+    latencies_us: [1_000, 2_000, 20_000, 80_000],
+    jitters_us: [0, 1_000, 20_000, 100_000],
+    has_clients: true,
+};
+
 struct Generator {
+    scale: &'static Scale,
     rng: Rng,
     seed: u64,
     settings: Settings,
@@ -27,14 +67,14 @@ struct Generator {
 }
 
 impl Generator {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, scale: &'static Scale) -> Self {
         let mut rng = Rng::with_seed(seed);
         let settings = settings(&mut rng);
         let count = match rng.u32(0..10) {
             0..2 => 2,
             2..5 => 3,
             5..8 => rng.usize(4..6),
-            _ => rng.usize(6..10),
+            _ => rng.usize(6..scale.nodes),
         };
         let mut nodes: Vec<NodeSpec> = (0..count).map(|n| node(&format!("n{n}"))).collect();
         if rng.u32(0..4) == 0 {
@@ -49,8 +89,9 @@ impl Generator {
         {
             odd.pool_size = Some(settings.pool_size + 1);
         }
-        let periods = rng.u64(20..80);
+        let periods = rng.u64(20..scale.periods);
         Self {
+            scale,
             end_ms: periods * settings.broadcast_period,
             topics: rng.u32(1..6),
             keys: rng.u32(1..10),
@@ -75,9 +116,12 @@ impl Generator {
             self.guesses();
         }
         self.additions();
+        if self.scale.has_clients {
+            self.clients();
+        }
         self.steps.retain(|step| step.at_ms <= self.end_ms);
         self.steps.sort_by_key(|step| step.at_ms);
-        let network = network(&mut self.rng);
+        let network = network(&mut self.rng, self.scale);
         let heal_first = self.part();
         Schedule {
             name: format!("seed {}", self.seed),
@@ -95,7 +139,7 @@ impl Generator {
     fn operations(&mut self) {
         let period = self.settings.broadcast_period;
         let mean_gap = [period / 20, period / 4, period, period * 4][self.rng.usize(0..4)].max(1);
-        let most = 400;
+        let most = self.scale.operations;
         let idle = (self.rng.u32(0..5) == 0).then(|| {
             let from = self.rng.u64(0..self.end_ms);
             from..from + self.end_ms / 3
@@ -181,7 +225,7 @@ impl Generator {
         for _ in 0..self.rng.u32(1..4) {
             let node = self.some_node();
             let at = self.rng.u64(0..self.end_ms);
-            let count = [5, 30, 120, 300][self.rng.usize(0..4)];
+            let count = self.scale.storms[self.rng.usize(0..4)];
             let topic = format!("t{}", self.rng.u32(0..self.topics));
             let first = 1_000_000 + self.next_process;
             self.next_process += count;
@@ -468,6 +512,57 @@ impl Generator {
         }
     }
 
+    /// What goes wrong between clients and their nodes, and what clients do beside their operations.
+    fn clients(&mut self) {
+        let mut clients = Vec::new();
+        for step in &self.steps {
+            if let Action::Track {
+                node,
+                process,
+                topic,
+                ..
+            } = &step.action
+            {
+                clients.push((step.at_ms, node.clone(), *process, topic.clone()));
+            }
+        }
+        if clients.is_empty() {
+            return;
+        }
+        for _ in 0..self.rng.u32(0..16) {
+            let which = self.rng.usize(0..clients.len());
+            let (since, node, process, topic) = clients[which].clone();
+            let at = since + self.rng.u64(0..self.end_ms / 2);
+            let ms = self.rng.u64(0..self.settings.down_period);
+            let action = match self.rng.u32(0..8) {
+                0 | 1 => Action::Reset { node, process },
+                2 => Action::Move {
+                    node,
+                    process,
+                    to: self.some_node(),
+                },
+                3 => Action::Stall { node, process, ms },
+                4 => Action::Lag {
+                    node,
+                    process,
+                    us_per_message: self.rng.u64(1_000..2_000_000),
+                    ms,
+                },
+                5 => Action::Leave {
+                    node,
+                    process,
+                    topic,
+                },
+                _ => Action::Shout {
+                    node,
+                    process,
+                    topic,
+                },
+            };
+            self.push(at, action);
+        }
+    }
+
     fn part(&mut self) -> Vec<String> {
         if self.rng.u32(0..6) > 0 {
             return Vec::new();
@@ -535,7 +630,7 @@ fn settings(rng: &mut Rng) -> Settings {
     }
 }
 
-fn network(rng: &mut Rng) -> Network {
+fn network(rng: &mut Rng, scale: &Scale) -> Network {
     let calm = rng.u32(0..4) == 0;
     let mut rate = |most: u32| match calm || rng.bool() {
         true => 0,
@@ -543,8 +638,8 @@ fn network(rng: &mut Rng) -> Network {
     };
     let (loss, repeat, late) = (rate(200_000), rate(200_000), rate(200_000));
     Network {
-        latency_us: [100, 2_000, 50_000, 200_000][rng.usize(0..4)],
-        jitter_us: [0, 500, 20_000, 300_000][rng.usize(0..4)],
+        latency_us: scale.latencies_us[rng.usize(0..4)],
+        jitter_us: scale.jitters_us[rng.usize(0..4)],
         ordered: rng.bool(),
         loss,
         repeat,
@@ -562,9 +657,11 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_valid_schedule_each_time() {
         for seed in 0..500 {
-            let schedule = random(seed);
-            assert_eq!(schedule, random(seed));
-            assert_eq!(Schedule::parse(&schedule.to_json()), Ok(schedule));
+            for make in [random, with_clients] {
+                let schedule = make(seed);
+                assert_eq!(schedule, make(seed));
+                assert_eq!(Schedule::parse(&schedule.to_json()), Ok(schedule));
+            }
         }
     }
 }

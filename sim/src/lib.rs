@@ -28,6 +28,7 @@ pub mod scenarios;
 pub mod schedule;
 pub mod shrink;
 pub mod sweep;
+pub mod tier;
 pub mod trace;
 mod truth;
 pub mod world;

@@ -41,6 +41,27 @@ pub enum Invariant {
     NoStorm,
     /// Nothing panics.
     NoPanic,
+    /// A real tracker does what the first tier's does with the same inputs.
+    TiersAgree,
+    /// What one node sends another arrives in order, and once.
+    Delivery,
+    /// What a node sends a client keeps to the rules of the wire.
+    WireRules,
+    /// A client's list is one that its node had, and goes no way back.
+    ClientLists,
+    /// Whoever reads a list is given the present one, or one of a moment ago.
+    FreshLists,
+    /// A crash is seen soon by those that were connected, and none is seen where there is none.
+    CrashesSeen,
+    /// What a node says as it stops arrives.
+    LastWords,
+    /// What is said to all in a topic reaches each client once at the most, and, once faults have ended,
+    /// all.
+    Broadcasts,
+    /// Once faults end, each client is tracked once under each of its keys, and nobody else is.
+    ClientsAreTracked,
+    /// Once faults end, each client has joined and lists who is there.
+    ClientConvergence,
 }
 
 impl Invariant {
@@ -68,6 +89,18 @@ impl Invariant {
             Self::Refused => "no message of an honest node is refused",
             Self::NoStorm => "messages do not beget messages without end",
             Self::NoPanic => "nothing panics",
+            Self::TiersAgree => "a tracker does the same as when its journal is played again",
+            Self::Delivery => "what one node sends another arrives in order, and once",
+            Self::WireRules => "what a node sends a client keeps to the rules of the wire",
+            Self::ClientLists => "a client's list is one that its node had, and none from before",
+            Self::FreshLists => "whoever reads a list is given one that was true a second ago",
+            Self::CrashesSeen => "whoever was connected to a process that is gone soon knows it",
+            Self::LastWords => "what a node says as it stops arrives",
+            Self::Broadcasts => "what is said to all in a topic reaches each client once",
+            Self::ClientsAreTracked => {
+                "once faults end, each client is tracked once under each key, and nobody else is"
+            }
+            Self::ClientConvergence => "once faults end, each client lists who is there",
         }
     }
 }
@@ -93,6 +126,8 @@ pub struct Failure {
     pub presence: Option<u32>,
     /// The node where that presence was tracked.
     pub owner: Option<String>,
+    /// The client that it concerns, where it concerns one.
+    pub client: Option<String>,
 }
 
 impl fmt::Display for Failure {

@@ -1,29 +1,36 @@
 //! A run as one page of HTML, which needs nothing beside it.
 
 mod chart;
+mod clients;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::chart::Chart;
+use self::clients::Clients;
 use crate::outcome::Outcome;
 use crate::schedule::Schedule;
-use crate::trace::{Mark, Traced};
+use crate::trace::{Kind, Line, Mark, Traced};
 
-/// What the list of events may take, in bytes.
+/// What the list of events and what is told of clients may take, in bytes.
 const LIST_BYTES: usize = 1_400_000;
 /// What one event may take of it, in characters.
 const EVENT_CHARS: usize = 300;
 
-/// Draws a run: a lane for each node, and below all that happened.
+/// Draws a run: a lane for each node, a row for each client, and below all that happened.
 ///
 /// The page is smaller than 2 MB: of a run that is too long for it, messages are left out first.
 pub fn render(schedule: &Schedule, traced: &Traced, outcome: &Outcome) -> String {
     let chart = Chart::new(schedule, traced, outcome);
-    let (lines, left_out) = listed(schedule, traced);
+    let clients = clients_of(traced);
+    // The choices of the filter name each client once more.
+    let taken = clients.to_string().len() + traced.clients.len() * 50;
+    let (lines, left_out) = listed(schedule, traced, LIST_BYTES.saturating_sub(taken));
     let data = json!({
         "nodes": schedule.nodes.iter().map(|node| &node.name).collect::<Vec<_>>(),
+        "clients": clients,
         "lines": lines,
         "views": chart.views(),
         "lives": chart.lives(),
@@ -35,10 +42,13 @@ pub fn render(schedule: &Schedule, traced: &Traced, outcome: &Outcome) -> String
     });
     // Nothing in it may end the element that holds it.
     let data = data.to_string().replace('<', "\\u003c");
-    let options = schedule.nodes.iter().enumerate();
-    let options: String = options
-        .map(|(at, node)| format!("<option value=\"{at}\">{}</option>", escaped(&node.name)))
-        .collect();
+    let nodes = schedule.nodes.iter().map(|node| node.name.as_str());
+    let clients = traced.clients.iter().map(|client| &*client.name);
+    let mut options = options(0, nodes);
+    if !traced.clients.is_empty() {
+        let clients = self::options(schedule.nodes.len(), clients);
+        let _ = write!(options, "<optgroup label=\"clients\">{clients}</optgroup>");
+    }
     let left_out = match left_out {
         0 => String::new(),
         count => {
@@ -51,15 +61,15 @@ pub fn render(schedule: &Schedule, traced: &Traced, outcome: &Outcome) -> String
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
          <style>{css}</style></head><body>\n<h1>{title}</h1>\n<p class=\"sub\">{}</p>\n{}\n\
-         <div class=\"chart\">{}{}</div>\n\
+         <div class=\"chart\">{}{}</div>\n{}\n\
          <h2 id=\"events\">What happened</h2><form id=\"filter\">\
-         <label>Node <select id=\"node\"><option value=\"\">all</option>{options}</select></label>\
+         <label>Where <select id=\"node\"><option value=\"\">all</option>{options}</select></label>\
          <label>Kind <select id=\"kind\"><option value=\"quiet\">all but messages</option>\
          <option value=\"all\">all</option>{}</select></label>\
          <label>From second <input id=\"from\" type=\"number\" min=\"0\" step=\"0.1\" size=\"8\"></label>\
          <label>Text <input id=\"text\" type=\"search\"></label>\
          <span id=\"count\" role=\"status\"></span></form>{left_out}\n\
-         <table><thead><tr><th>second</th><th>node</th><th>kind</th><th class=\"wide\">event</th></tr></thead>\
+         <table><thead><tr><th>second</th><th>where</th><th>kind</th><th class=\"wide\">event</th></tr></thead>\
          <tbody id=\"rows\"></tbody></table><p><button id=\"more\" type=\"button\">Show more</button></p>\n\
          <div id=\"tip\"></div><script type=\"application/json\" id=\"data\">{data}</script>\
          <script>{js}</script></body></html>\n",
@@ -67,39 +77,80 @@ pub fn render(schedule: &Schedule, traced: &Traced, outcome: &Outcome) -> String
         verdict(&chart, outcome),
         chart.svg(),
         chart::KEY,
+        Clients::new(&chart).html(),
         kinds(),
     )
 }
 
-/// Time, node (or -1), kind and text of each event that finds room, and how many do not.
-fn listed(schedule: &Schedule, traced: &Traced) -> (Vec<(u64, i64, &'static str, String)>, usize) {
+/// The choices of the filter, numbered from `first` on.
+fn options<'a>(first: usize, names: impl Iterator<Item = &'a str>) -> String {
+    let option = |(at, name)| format!("<option value=\"{at}\">{}</option>", escaped(name));
+    (first..).zip(names).map(option).collect()
+}
+
+/// Name, what it speaks, from when to when its user was there, and what lasted: node (or -1), from, to and
+/// what.
+fn clients_of(traced: &Traced) -> Value {
+    let clients = traced.clients.iter();
+    let clients = clients.map(|client| {
+        let spans = client.spans.iter();
+        let spans = spans.map(|span| {
+            let node = span.node.map_or(-1, |node| node as i64);
+            (node, span.from, span.to, &span.what)
+        });
+        json!([
+            client.name,
+            client.speaks,
+            client.came,
+            client.went,
+            spans.collect::<Vec<_>>()
+        ])
+    });
+    clients.collect()
+}
+
+/// Time, place (or -1), kind and text of each event that finds room, with the node of a client (or -1), and
+/// how many do not. Places are those of the nodes, and after them those of the clients.
+fn listed(schedule: &Schedule, traced: &Traced, mut room: usize) -> (Vec<Value>, usize) {
     let size = |text: &str| text.len().min(EVENT_CHARS) + 40;
-    let mut room = LIST_BYTES;
-    let mut kept = vec![false; traced.lines.len()];
+    // What was written by when is for comparing runs.
+    let lines = traced
+        .lines
+        .iter()
+        .filter(|line| line.kind != Kind::Written);
+    let lines: Vec<&Line> = lines.collect();
+    let mut kept = vec![false; lines.len()];
     for messages in [false, true] {
-        for (at, line) in traced.lines.iter().enumerate() {
+        for (at, line) in lines.iter().enumerate() {
             if (line.mark() == Mark::Message) == messages && size(&line.text) <= room {
                 room -= size(&line.text);
                 kept[at] = true;
             }
         }
     }
-    let lines = traced.lines.iter().zip(&kept).filter(|(_, kept)| **kept);
+    let nodes = schedule.nodes.iter().map(|node| node.name.as_str());
+    let places: BTreeMap<&str, i64> = nodes.zip(0..).collect();
+    let after = schedule.nodes.len() as i64;
+    let clients = traced.clients.iter().map(|client| &*client.name);
+    let clients: BTreeMap<&str, i64> = clients.zip(after..).collect();
+    let place = |places: &BTreeMap<&str, i64>, name: Option<&str>| {
+        name.and_then(|name| places.get(name).copied())
+            .unwrap_or(-1)
+    };
+    let all = lines.len();
+    let lines = lines.into_iter().zip(kept).filter(|(_, kept)| *kept);
     let lines: Vec<_> = lines
         .map(|(line, _)| {
-            let mut nodes = schedule.nodes.iter();
-            let named = |name: &str| nodes.position(|node| node.name == name);
-            let node = line.node.as_deref().and_then(named);
-            let text = line.text.chars().take(EVENT_CHARS).collect();
-            (
-                line.at,
-                node.map_or(-1, |node| node as i64),
-                line.mark().name(),
-                text,
-            )
+            let (name, other) = (line.node.as_deref(), line.other.as_deref());
+            let (at, node) = match line.is_of_client() {
+                true => (place(&clients, name), place(&places, other)),
+                false => (place(&places, name), -1),
+            };
+            let text: String = line.text.chars().take(EVENT_CHARS).collect();
+            json!([line.at, at, line.mark().name(), text, node])
         })
         .collect();
-    let left_out = traced.lines.len() - lines.len();
+    let left_out = all - lines.len();
     (lines, left_out)
 }
 
@@ -150,6 +201,7 @@ fn kinds() -> String {
         Mark::Up,
         Mark::Down,
         Mark::Forgotten,
+        Mark::Client,
     ];
     let option = |kind: Mark| format!("<option>{}</option>", kind.name());
     kinds.into_iter().map(option).collect()

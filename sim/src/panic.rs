@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// What a panic on this thread said, while one is to be caught.
+    /// What the first panic on this thread said, while one is to be caught.
     static SAID: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -18,7 +18,10 @@ pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
         panic::set_hook(Box::new(move |info| {
             let kept = SAID.with_borrow_mut(|said| match said {
                 Some(said) => {
-                    *said = info.to_string().replace('\n', " ");
+                    // The first is the cause: whoever ran a task that panicked may panic over it.
+                    if said.is_empty() {
+                        *said = info.to_string().replace('\n', " ");
+                    }
                     true
                 }
                 None => false,
@@ -33,6 +36,12 @@ pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     let said = SAID.replace(outer);
     result.map_err(|_| said.unwrap_or_default())
+}
+
+/// What the first panic said since the innermost [`caught`] began, be it one that somebody has caught, such as the
+/// runtime in whose task it was.
+pub(crate) fn said() -> Option<String> {
+    SAID.with_borrow(|said| said.clone().filter(|said| !said.is_empty()))
 }
 
 #[cfg(test)]

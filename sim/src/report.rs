@@ -172,8 +172,8 @@ pub fn failure(case: &Case, failure: &Failure) -> String {
     text
 }
 
-/// The last lines of a trace that a failure is about: first those of its presence, then what became of
-/// the nodes concerned and what passed between them.
+/// The last lines of a trace that a failure is about: those of its client, those of its presence, and
+/// what became of the nodes concerned and passed between them.
 fn touching<'a>(traced: &'a Traced, failure: &Failure) -> Vec<&'a Line> {
     let names = |line: &Line, name: &str| {
         line.node.as_deref() == Some(name) || line.other.as_deref() == Some(name)
@@ -183,6 +183,8 @@ fn touching<'a>(traced: &'a Traced, failure: &Failure) -> Vec<&'a Line> {
         Some(owner) => names(line, owner),
         None => true,
     };
+    let of_client =
+        |line: &Line| failure.client.is_some() && line.node.as_deref() == failure.client.as_deref();
     let of_presence = |line: &Line| match failure.presence {
         Some(presence) => {
             let here = at_node(line) || (line.kind != Kind::Message && at_owner(line));
@@ -207,18 +209,38 @@ fn touching<'a>(traced: &'a Traced, failure: &Failure) -> Vec<&'a Line> {
         // A delta names the dots that went, not whose they were.
         Kind::Message => at_node(line) && at_owner(line) && !line.text.ends_with(": heartbeat"),
         Kind::Diff | Kind::Operation => failure.owner.is_none() && at_node(line),
+        Kind::User | Kind::Client | Kind::Written => false,
     };
-    let lines = traced.lines.iter().enumerate();
-    let (first, rest): (Vec<_>, Vec<_>) = lines
-        .filter(|(_, line)| of_presence(line) || of_nodes(line))
-        .partition(|(_, line)| of_presence(line));
-    // Of either kind a third at least, where there are so many.
-    let of_first = first.len().min(EVENTS - rest.len().min(EVENTS / 3));
-    let of_rest = rest.len().min(EVENTS - of_first);
-    let mut chosen = first[first.len() - of_first..].to_vec();
-    chosen.extend_from_slice(&rest[rest.len() - of_rest..]);
+    let mut groups = [const { Vec::new() }; 3];
+    for (at, line) in traced.lines.iter().enumerate() {
+        let group = match line.is_of_client() {
+            // What other clients see is the same once more.
+            true if of_client(line) => 0,
+            true => continue,
+            false if of_presence(line) => 1,
+            false if of_nodes(line) => 2,
+            false => continue,
+        };
+        groups[group].push((at, line));
+    }
+    let mut chosen = last_of_each(groups);
     chosen.sort_by_key(|(at, _)| *at);
     chosen.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The last of each group, at most [`EVENTS`] together: of each a third at least, where there are so many,
+/// and what room is left goes to the first.
+fn last_of_each<T: Copy, const N: usize>(groups: [Vec<T>; N]) -> Vec<T> {
+    let mut room = EVENTS;
+    let mut waiting: usize = groups.iter().map(|group| group.len().min(EVENTS / 3)).sum();
+    let mut chosen = Vec::new();
+    for group in groups {
+        waiting -= group.len().min(EVENTS / 3);
+        let taken = group.len().min(room - waiting);
+        room -= taken;
+        chosen.extend_from_slice(&group[group.len() - taken..]);
+    }
+    chosen
 }
 
 /// A table with a head, columns of numbers to the right.
@@ -287,11 +309,17 @@ mod tests {
     use super::*;
     use crate::case::Family;
     use crate::sabotage::Sabotage;
+    use crate::tier::Tier;
 
     #[test]
     fn a_failure_tells_of_its_presence_and_how_to_repeat_it() {
         let found = (0..500).find_map(|seed| {
-            let case = Case::new(Family::Swarm, seed, Some(Sabotage::LeavesDropped));
+            let case = Case::new(
+                Tier::Core,
+                Family::Swarm,
+                seed,
+                Some(Sabotage::LeavesDropped),
+            );
             let failure = case.run(false).failure?;
             failure.presence.is_some().then_some((case, failure))
         });
@@ -312,8 +340,45 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_of_a_client_tells_of_it_and_of_no_other() {
+        let found = (0..40).find_map(|seed| {
+            let case = Case::new(Tier::Full, Family::Swarm, seed, Some(Sabotage::DiffLost));
+            let failure = case.run(false).failure?;
+            failure.client.is_some().then_some((case, failure))
+        });
+        let (case, broken) = found.expect("a lost diff is seen by a client");
+        let traced = case.run(true).trace.unwrap();
+        let lines = touching(&traced, &broken);
+        assert!(lines.is_sorted_by_key(|line| line.at) && lines.len() <= EVENTS);
+        let of_clients: Vec<_> = lines.iter().filter(|line| line.is_of_client()).collect();
+        assert!(!of_clients.is_empty());
+        assert!(
+            of_clients
+                .iter()
+                .all(|line| line.node.as_deref() == broken.client.as_deref())
+        );
+        assert!(of_clients.len() < lines.len(), "its node is told of, too");
+        assert!(lines.iter().all(|line| line.kind != Kind::Written));
+    }
+
+    #[test]
+    fn each_group_of_events_has_its_third_and_the_first_what_is_left() {
+        let group = |count: usize| (0..count).collect::<Vec<_>>();
+        let chosen = |counts: [usize; 3]| last_of_each(counts.map(group)).len();
+        assert_eq!(chosen([0, 0, 0]), 0);
+        assert_eq!(chosen([2, 0, 3]), 5);
+        assert_eq!(chosen([40, 40, 40]), EVENTS);
+        assert_eq!(
+            last_of_each([group(40), group(40), group(1)])[..3],
+            [31, 32, 33]
+        );
+        assert_eq!(last_of_each([group(40), group(0), group(0)]).len(), EVENTS);
+        assert_eq!(last_of_each([group(0), group(0), group(40)])[0], 25);
+    }
+
+    #[test]
     fn a_run_is_told_with_its_cluster_and_when_it_agreed() {
-        let case = Case::new(Family::Swarm, 1, None);
+        let case = Case::new(Tier::Core, Family::Swarm, 1, None);
         let text = story(case.schedule(), &case.run(false));
         for part in [
             "seed 1\n",

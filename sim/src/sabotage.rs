@@ -56,9 +56,38 @@ defects! {
     OldLifeBelieved = "old-life-believed",
     /// a leave of a process is not carried out
     LeaveIgnored = "leave-ignored",
+    /// a client does not join a topic again after it has connected again
+    RejoinMissed = "rejoin-missed",
+    /// what a channel tracked is not dropped when its task ends
+    PresencesKept = "presences-kept",
+    /// a list that is kept for readers is not made anew when its topic changes
+    SnapshotLate = "snapshot-late",
+    /// a state is pushed to a client after a newer diff
+    StateLate = "state-late",
+    /// the first message to a channel that has just joined is lost
+    BroadcastLost = "broadcast-lost",
+    /// frames of a connection are taken although another has taken its place
+    OldConnection = "old-connection",
+    /// a node that stops does not tell what has changed last
+    DrainForgets = "drain-forgets",
+    /// a queue to a node that overflowed takes nothing any more and does not say so
+    OverflowUnhealed = "overflow-unhealed",
 }
 
 impl Sabotage {
+    /// Whether it is planted in the first tier alone: nothing of the node that ships could be broken so.
+    pub fn is_core_only(self) -> bool {
+        matches!(
+            self,
+            Self::NeverDown | Self::IncarnationReused | Self::QueueSilent
+        )
+    }
+
+    /// Whether it is planted in the second tier alone: a defect of the runtime, or of a client.
+    pub fn is_full_only(self) -> bool {
+        self as usize >= Self::RejoinMissed as usize
+    }
+
     /// The defect of this name.
     pub fn named(id: &str) -> Option<Self> {
         Self::ALL

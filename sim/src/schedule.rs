@@ -76,7 +76,8 @@ pub struct Network {
     pub queue: usize,
     /// Whether nodes are told that they are connected again.
     pub announces: bool,
-    /// Whether nodes are told of a crash sooner than silence tells it.
+    /// Whether nodes are told of a crash sooner than silence tells it: in the second tier, whether the
+    /// machine of a process that is gone is still there and refuses connections in its place.
     pub detects_crashes: bool,
 }
 
@@ -199,6 +200,36 @@ pub enum Action {
     },
     /// A node is wrongly told that another's process is gone.
     Accuse { at: String, of: String },
+    /// A client's connection breaks under it. (This and all below concern clients, which the second tier
+    /// has: the client of the process that was first tracked on that node.)
+    Reset { node: String, process: u64 },
+    /// A client goes on at another node.
+    Move {
+        node: String,
+        process: u64,
+        to: String,
+    },
+    /// Nothing passes between a client and any node for a while.
+    Stall { node: String, process: u64, ms: u64 },
+    /// A client takes so long for each message for a while.
+    Lag {
+        node: String,
+        process: u64,
+        us_per_message: u64,
+        ms: u64,
+    },
+    /// A client leaves a topic.
+    Leave {
+        node: String,
+        process: u64,
+        topic: String,
+    },
+    /// A client says something to all who are in a topic.
+    Shout {
+        node: String,
+        process: u64,
+        topic: String,
+    },
 }
 
 impl Schedule {
@@ -323,8 +354,14 @@ impl Action {
         let (name, ms) = match self {
             Self::Start { clock_ms, .. } => ("clock_ms", clock_ms.unsigned_abs()),
             Self::Stop { drain_ms, .. } => ("drain_ms", *drain_ms),
-            Self::Pause { ms, .. } | Self::Cut { ms, .. } | Self::Hold { ms, .. } => ("ms", *ms),
+            Self::Pause { ms, .. }
+            | Self::Cut { ms, .. }
+            | Self::Hold { ms, .. }
+            | Self::Stall { ms, .. } => ("ms", *ms),
             Self::Slow {
+                us_per_message, ms, ..
+            }
+            | Self::Lag {
                 us_per_message, ms, ..
             } => ("ms", *ms.max(&(us_per_message / 1000))),
             Self::Storm { first, count, .. } if *count > 100_000 || *first > 1 << 50 => {
@@ -349,7 +386,13 @@ impl Action {
             | Self::Crash { node }
             | Self::Stop { node, .. }
             | Self::Pause { node, .. }
-            | Self::Slow { node, .. } => vec![node],
+            | Self::Slow { node, .. }
+            | Self::Reset { node, .. }
+            | Self::Stall { node, .. }
+            | Self::Lag { node, .. }
+            | Self::Leave { node, .. }
+            | Self::Shout { node, .. } => vec![node],
+            Self::Move { node, to, .. } => vec![node, to],
             Self::Cut { from, to, .. } | Self::Hold { from, to, .. } => {
                 from.iter().chain(to).map(String::as_str).collect()
             }

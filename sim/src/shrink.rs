@@ -181,6 +181,7 @@ mod tests {
     use super::*;
     use crate::case::{Case, Family};
     use crate::sabotage::Sabotage;
+    use crate::tier::Tier;
     use crate::world::{Options, run};
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
             trace: false,
         };
         let found = (0..500).find_map(|seed| {
-            let case = Case::new(Family::Swarm, seed, sabotage);
+            let case = Case::new(Tier::Core, Family::Swarm, seed, sabotage);
             let failure = case.run(false).failure?;
             (case.schedule().steps.len() > 20).then_some((case, failure))
         });

@@ -10,10 +10,13 @@ use crate::case::{Case, Family};
 use crate::coverage::{Counted, Coverage};
 use crate::outcome::{Failure, Outcome};
 use crate::sabotage::Sabotage;
+use crate::tier::Tier;
 
 /// What is run.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// What is simulated.
+    pub tier: Tier,
     /// Each is run with each seed.
     pub families: Vec<Family>,
     /// The first seed.
@@ -151,7 +154,7 @@ pub fn sweep(plan: &Plan, progress: &(dyn Fn() + Sync)) -> Swept {
             }
             let which = (at % families) as usize;
             let seed = plan.first.wrapping_add(at / families);
-            let case = Case::new(plan.families[which], seed, plan.sabotage);
+            let case = Case::new(plan.tier, plan.families[which], seed, plan.sabotage);
             let outcome = case.run(false);
             let mut swept = swept.lock().unwrap_or_else(PoisonError::into_inner);
             swept.tallies[which].add(&outcome);
@@ -160,7 +163,7 @@ pub fn sweep(plan: &Plan, progress: &(dyn Fn() + Sync)) -> Swept {
                     swept.failure = Some((case, failure));
                     swept.seeds = at / families + 1;
                 }
-            } else if plan.until_covered && swept.total().coverage.missing().is_empty() {
+            } else if plan.until_covered && swept.total().coverage.missing(plan.tier).is_empty() {
                 stop.fetch_min(at, Ordering::Relaxed);
             }
             drop(swept);
@@ -193,6 +196,7 @@ mod tests {
 
     fn plan(jobs: usize) -> Plan {
         Plan {
+            tier: Tier::Core,
             families: vec![Family::Swarm],
             first: 0,
             end: Some(40),
@@ -235,6 +239,6 @@ mod tests {
             ..plan(2)
         };
         let swept = sweep(&plan, &|| ());
-        assert_eq!(swept.total().coverage.missing(), []);
+        assert_eq!(swept.total().coverage.missing(Tier::Core), []);
     }
 }

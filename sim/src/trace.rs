@@ -12,6 +12,8 @@ pub struct Traced {
     pub spans: Vec<Span>,
     /// By how many presences a node's view differed from the truth, from each time on.
     pub differences: Vec<Difference>,
+    /// The clients, in the order in which they came.
+    pub clients: Vec<Client>,
 }
 
 /// One thing that happened.
@@ -19,9 +21,9 @@ pub struct Traced {
 pub struct Line {
     /// When, in microseconds.
     pub at: u64,
-    /// Where; `None` where it concerns all.
+    /// Where: a node or a client; `None` where it concerns all.
     pub node: Option<Arc<str>>,
-    /// The other node, where it concerns two.
+    /// The other node, where it concerns two; of a client, its node.
     pub other: Option<Arc<str>>,
     /// Of what kind it is.
     pub kind: Kind,
@@ -38,12 +40,18 @@ pub enum Kind {
     Cluster,
     /// The life of a node, and what it finds of others.
     Life,
-    /// What a user did.
+    /// What was done on a node for a user.
     Operation,
+    /// What the user of a client did.
+    User,
     /// A message, sent, taken or lost.
     Message,
     /// A diff that was told.
     Diff,
+    /// What a client does, and what it sees.
+    Client,
+    /// How much was written by now: for comparing runs, not for reading.
+    Written,
 }
 
 /// Something that lasted.
@@ -51,7 +59,7 @@ pub enum Kind {
 pub struct Span {
     /// On which node; `None` where it lies on the network.
     pub node: Option<usize>,
-    /// What: `life`, `paused`, or a fault's name.
+    /// What: `life`, `paused`, or a fault's name; of a client also `connected`.
     pub what: String,
     /// From when, in microseconds.
     pub from: u64,
@@ -59,6 +67,21 @@ pub struct Span {
     pub to: Option<u64>,
     /// The nodes that a fault of the network concerns.
     pub nodes: Vec<usize>,
+}
+
+/// A client, and when it was connected.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its transport and its serializer.
+    pub speaks: String,
+    /// When its user came, in microseconds.
+    pub came: u64,
+    /// When its user went.
+    pub went: Option<u64>,
+    /// Its connections, each with its node, and what befell it.
+    pub spans: Vec<Span>,
 }
 
 /// By how much a node's view differs from the truth.
@@ -89,6 +112,8 @@ pub enum Mark {
     Down,
     /// A node forgets a replica.
     Forgotten,
+    /// What becomes of a client, and what it sees.
+    Client,
     /// All else: lives of nodes, faults and what ends them.
     Happening,
 }
@@ -103,19 +128,26 @@ impl Mark {
             Self::Up => "up",
             Self::Down => "down",
             Self::Forgotten => "permdown",
+            Self::Client => "client",
             Self::Happening => "happening",
         }
     }
 }
 
 impl Line {
+    /// Whether it is about a client, whose name stands in the place of a node's.
+    pub fn is_of_client(&self) -> bool {
+        matches!(self.kind, Kind::User | Kind::Client)
+    }
+
     /// How it is shown.
     pub fn mark(&self) -> Mark {
         match self.kind {
             Kind::Message => Mark::Message,
             Kind::Diff => Mark::Diff,
-            Kind::Operation => Mark::Operation,
-            Kind::Cluster | Kind::Life => match self.text.split(' ').next() {
+            Kind::Operation | Kind::User => Mark::Operation,
+            Kind::Client => Mark::Client,
+            Kind::Cluster | Kind::Life | Kind::Written => match self.text.split(' ').next() {
                 Some("finds") if self.text.ends_with(" up") => Mark::Up,
                 Some("finds") => Mark::Down,
                 Some("forgets") => Mark::Forgotten,

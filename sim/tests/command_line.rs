@@ -1,10 +1,12 @@
-//! What the commands say, and how they exit.
+//! What the commands say, and how they exit, in both tiers where they run something.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+
+const TIERS: [&str; 2] = ["core", "full"];
 
 fn sim(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sim"))
@@ -38,11 +40,10 @@ fn scratch(name: &str) -> PathBuf {
 
 #[test]
 fn a_run_without_a_word_names_its_seed() {
-    exits(
-        &[],
-        0,
-        &["seed ", "cluster", "agreed", "All held.", "run --seed "],
-    );
+    let says = ["seed ", "cluster", "agreed", "All held.", "run --seed "];
+    exits(&[], 0, &[&says[..], &["client"]].concat());
+    let repeats = ["--tier core"];
+    exits(&["--tier", "core"], 0, &[&says[..], &repeats].concat());
 }
 
 #[test]
@@ -74,11 +75,16 @@ fn wrong_usage_exits_with_2_and_a_sentence() {
         &["no-such-file.json: "],
     );
     exits(&["run", "--seed", "1", "--tier", "moon"], 2, &["core"]);
-    exits(
-        &["shrink", "--seed", "1"],
-        2,
-        &["seed 1 holds: there is nothing to shrink"],
-    );
+    exits(&["--tier", "moon"], 2, &["full"]);
+    let both = ["run", "--seed", "1", "--twice", "--print-trace"];
+    exits(&both, 2, &["--twice"]);
+    for tier in TIERS {
+        exits(
+            &["shrink", "--seed", "1", "--tier", tier],
+            2,
+            &["seed 1 holds: there is nothing to shrink"],
+        );
+    }
 }
 
 #[test]
@@ -108,83 +114,87 @@ fn a_schedule_that_is_wrong_is_told_what_and_where() {
 
 #[test]
 fn a_schedule_that_was_written_replays_the_run() {
-    let path = scratch("schedule.json");
-    let file = path.to_str().unwrap();
-    let first = sim(&["run", "--seed", "7", "--print-trace", "--schedule", file]);
-    let second = sim(&["replay", file, "--print-trace", "--tier", "core"]);
-    assert_eq!(said(&first), said(&second));
-    assert_eq!(first.status.code(), Some(0));
+    for tier in TIERS {
+        let path = scratch(&format!("schedule-{tier}.json"));
+        let file = path.to_str().unwrap();
+        let run = ["run", "--seed", "7", "--schedule", file];
+        let [first, second] = [run.as_slice(), &["replay", file]]
+            .map(|args| sim(&[args, &["--print-trace", "--tier", tier]].concat()));
+        assert_eq!(said(&first), said(&second));
+        assert_eq!(first.status.code(), Some(0));
+    }
 }
 
 #[test]
 fn a_failure_is_told_repeated_and_shrunk() {
-    let sabotaged = ["--sabotage", "diff-twice"];
-    let seed = (0..100).map(|seed| seed.to_string()).find(|seed| {
-        let args = [["run", "--seed", seed].as_slice(), &sabotaged].concat();
-        sim(&args).status.code() == Some(1)
-    });
-    let seed = seed.expect("a diff told twice is found");
-    let repeat = format!("run --seed {seed} --sabotage diff-twice");
-    let run = [["run", "--seed", &seed].as_slice(), &sabotaged].concat();
-    exits(
-        &run,
-        1,
-        &[
-            "DiffsAreTheTruth: ",
-            "node ",
-            "topic ",
-            "truth ",
-            "view ",
-            "last events",
-            &repeat,
-        ],
-    );
-    let path = scratch("shrunk.json");
-    let file = path.to_str().unwrap();
-    let shrink = ["shrink", "--seed", &seed, "--out", file, "--budget", "500"];
-    let shrink = [shrink.as_slice(), &sabotaged].concat();
-    exits(
-        &shrink,
-        1,
-        &[
-            "DiffsAreTheTruth: ",
-            "#[test]",
-            "fn diffs_are_the_truth_seed_",
-        ],
-    );
-    exits(
-        &["replay", file, "--sabotage", "diff-twice"],
-        1,
-        &["DiffsAreTheTruth: "],
-    );
-    exits(&["replay", file], 0, &["All held."]);
+    told_repeated_and_shrunk("core", "diff-twice", "DiffsAreTheTruth", "500");
 }
 
 #[test]
-fn a_sweep_sums_up_and_misses_what_never_happened() {
-    let sweep = ["sweep", "--seeds", "0..3", "--jobs", "2"];
-    exits(&sweep, 0, &["swarm", "message lost", "3 runs", "All held."]);
-    let strict = [sweep.as_slice(), &["--require-coverage"]].concat();
-    exits(&strict, 1, &["FAILED: never happened: "]);
+fn a_failure_of_a_client_is_told_repeated_and_shrunk() {
+    told_repeated_and_shrunk("full", "diff-twice", "WireRules", "25");
+}
+
+fn told_repeated_and_shrunk(tier: &str, defect: &str, invariant: &str, budget: &str) {
+    let planted = ["--tier", tier, "--sabotage", defect];
+    let broken = format!("{invariant}: ");
+    let seed = (0..100).map(|seed| seed.to_string()).find(|seed| {
+        let output = sim(&[["run", "--seed", seed].as_slice(), &planted].concat());
+        output.status.code() == Some(1) && said(&output).contains(&broken)
+    });
+    let seed = seed.expect("the defect is found");
+    let repeat = match tier {
+        "full" => format!("run --seed {seed} --sabotage {defect}"),
+        tier => format!("run --seed {seed} --sabotage {defect} --tier {tier}"),
+    };
     exits(
-        &["sweep", "--seeds", "0..1", "--scenario", "all"],
+        &[["run", "--seed", &seed].as_slice(), &planted].concat(),
+        1,
+        &[&broken, "node ", "view ", "last events", &repeat],
+    );
+    let path = scratch(&format!("shrunk-{defect}.json"));
+    let file = path.to_str().unwrap();
+    let shrink = ["shrink", "--seed", &seed, "--out", file, "--budget", budget];
+    exits(
+        &[shrink.as_slice(), &planted].concat(),
+        1,
+        &[&broken, "#[test]", &format!("_seed_{seed}_")],
+    );
+    let replay = ["replay", file];
+    exits(&[replay.as_slice(), &planted].concat(), 1, &[&broken]);
+    exits(
+        &[replay.as_slice(), &planted[..2]].concat(),
         0,
         &["All held."],
     );
 }
 
 #[test]
+fn a_sweep_sums_up_and_misses_what_never_happened() {
+    for (tier, seeds) in [("core", "0..3"), ("full", "0..2")] {
+        let sweep = ["sweep", "--tier", tier, "--seeds", seeds, "--jobs", "2"];
+        exits(&sweep, 0, &["swarm", "message lost", " runs", "All held."]);
+    }
+    let sweep = ["sweep", "--seeds", "0..1"];
+    let strict = [sweep.as_slice(), &["--require-coverage"]].concat();
+    exits(&strict, 1, &["FAILED: never happened: "]);
+    let core = ["sweep", "--seeds", "0..1", "--tier", "core"];
+    let all = ["--scenario", "all"];
+    exits(&[core.as_slice(), &all].concat(), 0, &["All held."]);
+}
+
+#[test]
 fn planted_defects_are_found_or_the_command_fails() {
-    let only = ["sabotage", "--only", "diff-lost"];
-    exits(
-        &only,
-        0,
-        &[
-            "diff-lost",
-            "DiffsAreTheTruth",
-            "here the planted defect acted",
-        ],
-    );
+    for (tier, defect, invariant) in [
+        ("core", "diff-lost", "DiffsAreTheTruth"),
+        ("full", "diff-twice", "WireRules"),
+    ] {
+        exits(
+            &["sabotage", "--tier", tier, "--only", defect],
+            0,
+            &[defect, invariant, "here the planted defect acted"],
+        );
+    }
     // No network of these two seeds loses its silence.
     let few = [
         "sabotage",
@@ -192,16 +202,29 @@ fn planted_defects_are_found_or_the_command_fails() {
         "incarnation-reused",
         "--seeds",
         "0..2",
+        "--tier",
+        "core",
     ];
     exits(&few, 1, &["NEVER FOUND", "FAILED"]);
 }
 
 #[test]
 fn a_run_is_drawn() {
-    let path = scratch("run.html");
-    let file = path.to_str().unwrap();
-    exits(&["trace", "--seed", "3", "--out", file], 0, &["run.html"]);
-    assert!(fs::read_to_string(&path).unwrap().contains("seed 3"));
+    for tier in TIERS {
+        let path = scratch(&format!("run-{tier}.html"));
+        let file = path.to_str().unwrap();
+        let draw = ["trace", "--seed", "3", "--out", file, "--tier", tier];
+        exits(&draw, 0, &["run-", ".html"]);
+        assert!(fs::read_to_string(&path).unwrap().contains("seed 3"));
+    }
+}
+
+#[test]
+fn speed_is_measured() {
+    for tier in TIERS {
+        let bench = ["bench", "--count", "1", "--tier", tier];
+        exits(&bench, 0, &["seeds/s", "simulated a second"]);
+    }
 }
 
 #[test]
@@ -210,11 +233,10 @@ fn scenarios_are_listed_and_run_by_name() {
         exits(&["scenarios"], 0, &[scenario.name, scenario.rule]);
     }
     let first = sim::scenarios::all().remove(0).name;
-    exits(
-        &["run", "--scenario", first, "--seed", "3"],
-        0,
-        &["All held."],
-    );
+    for tier in TIERS {
+        let run = ["run", "--scenario", first, "--seed", "3", "--tier", tier];
+        exits(&run, 0, &["All held."]);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Clusters take no longer to agree than they did.
+//! Clusters of the first tier take no longer to agree than they did.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Schedules that once failed, or that reach something rare.
+//! Schedules of the first tier that once failed, or that reach something rare.
 //!
 //! A file is named after the state that it reaches (`queue-overflow.json`) or after what it once broke
 //! (`failed-….json`). `sim shrink --seed N --reach STATE --out FILE` makes one.

@@ -1,4 +1,4 @@
-//! Whatever is left out of a schedule, it holds.
+//! Whatever is left out of a schedule, it holds in the first tier.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

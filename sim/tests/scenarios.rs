@@ -1,4 +1,4 @@
-//! Each scenario reaches what it is about, and holds.
+//! Each scenario reaches what it is about, and holds, in the first tier.
 
 use sim::scenarios::{self, Scenario};
 use sim::schedule::Schedule;

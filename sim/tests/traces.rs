@@ -1,4 +1,4 @@
-//! A few short traces, so that a change of what nodes say is seen in review.
+//! A few short traces of the first tier, so that a change of what nodes say is seen in review.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -7,10 +7,11 @@ use std::path::Path;
 use sim::case::Case;
 use sim::journal;
 use sim::schedule::Schedule;
+use sim::tier::Tier;
 
 use super::{Held, Replay, Stopped, one};
 
-pub(super) fn replay(replay: &Replay, out: &mut dyn Write) -> Held {
+pub(super) fn replay(tier: Tier, replay: &Replay, out: &mut dyn Write) -> Held {
     let text = read(&replay.file)?;
     if journal::is_journal(&text) {
         let mut told = String::new();
@@ -20,7 +21,7 @@ pub(super) fn replay(replay: &Replay, out: &mut dyn Write) -> Held {
         return Ok(true);
     }
     let schedule = parse(&replay.file, &text)?;
-    let case = Case::saved(&replay.file, schedule, replay.sabotage);
+    let case = Case::saved(tier, &replay.file, schedule, replay.sabotage);
     one::tell(&case, replay.print_trace, out)
 }
 

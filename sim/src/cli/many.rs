@@ -13,6 +13,7 @@ use sim::coverage::Counted;
 use sim::report::{self, seconds, table};
 use sim::sabotage::Sabotage;
 use sim::sweep::{self, Plan, Swept, Tally};
+use sim::tier::Tier;
 
 use super::{Bench, Converged, Held, Sabotaged, Scenarios, Stopped, Sweep, file, jobs};
 
@@ -23,8 +24,9 @@ pub(super) fn scenarios(out: &mut dyn Write) -> Held {
     Ok(true)
 }
 
-pub(super) fn sweep(args: &Sweep, out: &mut dyn Write) -> Held {
+pub(super) fn sweep(tier: Tier, args: &Sweep, out: &mut dyn Write) -> Held {
     let plan = Plan {
+        tier,
         families: families(&args.scenario),
         first: args.seeds.first,
         end: args.seeds.end,
@@ -42,7 +44,7 @@ pub(super) fn sweep(args: &Sweep, out: &mut dyn Write) -> Held {
     let swept = sweep::sweep(&plan, &|| progress.inc(1));
     progress.finish_and_clear();
     let total = swept.total();
-    out.write_all(summary(&swept, &total).as_bytes())?;
+    out.write_all(summary(tier, &swept, &total).as_bytes())?;
     let elapsed = start.elapsed();
     writeln!(
         out,
@@ -58,7 +60,7 @@ pub(super) fn sweep(args: &Sweep, out: &mut dyn Write) -> Held {
         out.write_all(report::failure(case, failure).as_bytes())?;
         return Ok(false);
     }
-    let missing = total.coverage.missing();
+    let missing = total.coverage.missing(tier);
     if !missing.is_empty() && (args.require_coverage || args.until_covered) {
         let names: Vec<&str> = missing.into_iter().map(Counted::name).collect();
         writeln!(out, "\nFAILED: never happened: {}.", names.join(", "))?;
@@ -82,7 +84,7 @@ fn families(asked: &[Scenarios]) -> Vec<Family> {
     families
 }
 
-fn summary(swept: &Swept, total: &Tally) -> String {
+fn summary(tier: Tier, swept: &Swept, total: &Tally) -> String {
     let within = |tally: &Tally, part| tally.agreed_within(part).map_or("–".into(), seconds);
     let rows: Vec<[String; 7]> = swept
         .tallies
@@ -110,9 +112,9 @@ fn summary(swept: &Swept, total: &Tally) -> String {
     ];
     let mut text = table(head, &rows);
     text.push('\n');
-    let rows: Vec<[String; 3]> = Counted::ALL
-        .iter()
-        .map(|&what| {
+    let rows: Vec<[String; 3]> = tier
+        .counted()
+        .map(|what| {
             [
                 what.name().into(),
                 HumanCount(total.coverage.of(what)).to_string(),
@@ -124,15 +126,16 @@ fn summary(swept: &Swept, total: &Tally) -> String {
     text
 }
 
-pub(super) fn sabotage(args: &Sabotaged, out: &mut dyn Write) -> Held {
-    let all = match &args.only {
-        Some(only) => std::slice::from_ref(only),
-        None => Sabotage::ALL,
+pub(super) fn sabotage(tier: Tier, args: &Sabotaged, out: &mut dyn Write) -> Held {
+    let all: Vec<Sabotage> = match args.only {
+        Some(only) => vec![only],
+        None => tier.defects().collect(),
     };
     let progress = bar(Some(all.len() as u64));
     let (mut rows, mut missed, mut told) = (Vec::new(), Vec::new(), String::new());
-    for &defect in all {
+    for defect in all {
         let plan = Plan {
+            tier,
             families: vec![Family::Swarm],
             first: args.seeds.first,
             end: args.seeds.end,
@@ -177,10 +180,10 @@ pub(super) fn sabotage(args: &Sabotaged, out: &mut dyn Write) -> Held {
     Ok(true)
 }
 
-pub(super) fn bench(args: &Bench, out: &mut dyn Write) -> Held {
+pub(super) fn bench(tier: Tier, args: &Bench, out: &mut dyn Write) -> Held {
     let measured = thread::scope(|scope| {
         let threads: Vec<_> = (0..args.jobs)
-            .map(|_| scope.spawn(|| bench::measure(args.count)))
+            .map(|_| scope.spawn(|| bench::measure(tier, args.count)))
             .collect();
         let joined = threads.into_iter().map(|thread| match thread.join() {
             Ok(measured) => measured,

@@ -8,21 +8,36 @@ use sim::case::Case;
 use sim::outcome::{Failure, Invariant};
 use sim::schedule::Schedule;
 use sim::shrink;
-use sim::world::{Options, run};
+use sim::tier::Tier;
+use sim::world::Options;
 
 use super::{Held, Shrink, Stopped, case_of, file};
 
-pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
-    let case = case_of(args.file.as_ref(), args.seed, args.scenario, args.sabotage)?;
+pub(super) fn shrink(tier: Tier, args: &Shrink, out: &mut dyn Write) -> Held {
+    let case = case_of(
+        tier,
+        args.file.as_ref(),
+        args.seed,
+        args.scenario,
+        args.sabotage,
+    )?;
     let options = Options {
         sabotage: case.sabotage(),
         trace: false,
     };
     let outcome = case.run(false);
     let name = &case.schedule().name;
-    let progress = progress(args.budget);
+    let budget = args.budget.unwrap_or(match tier {
+        Tier::Core => 20_000,
+        Tier::Full => 1_000,
+    });
+    let progress = progress(budget);
     // A planted defect acts once in a hundred opportunities, of which a small schedule has few.
-    let seeds = if args.sabotage.is_some() { 200 } else { 5 };
+    let seeds = match (args.sabotage, tier) {
+        (None, _) => 5,
+        (Some(_), Tier::Core) => 200,
+        (Some(_), Tier::Full) => 20,
+    };
     let mut shrunk = match (args.reach, &outcome.failure) {
         (None, None) => {
             return Err(Stopped::Usage(format!(
@@ -39,16 +54,16 @@ pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
             let state = state.name();
             return Err(Stopped::Usage(format!("{name} does not reach {state:?}")));
         }
-        (Some(state), None) => shrink::shrink(case.schedule(), args.budget, seeds, |candidate| {
+        (Some(state), None) => shrink::shrink(case.schedule(), budget, seeds, |candidate| {
             progress.inc(1);
-            let outcome = run(candidate, options);
+            let outcome = tier.run(candidate, options);
             // In a cluster of which somebody hears something: what is reached by doing nothing says little.
             let tells = outcome.traffic.deltas > 0;
             outcome.failure.is_none() && outcome.coverage.of(state) > 0 && tells
         }),
-        (None, Some(failure)) => shrink::shrink(case.schedule(), args.budget, seeds, |candidate| {
+        (None, Some(failure)) => shrink::shrink(case.schedule(), budget, seeds, |candidate| {
             progress.inc(1);
-            let broken = run(candidate, options).failure;
+            let broken = tier.run(candidate, options).failure;
             broken.is_some_and(|broken| broken.invariant == failure.invariant)
         }),
     };
@@ -68,7 +83,7 @@ pub(super) fn shrink(args: &Shrink, out: &mut dyn Write) -> Held {
         path.display(),
         shrunk.runs
     )?;
-    let small = Case::saved(&path, shrunk.schedule, case.sabotage());
+    let small = Case::saved(tier, &path, shrunk.schedule, case.sabotage());
     if let Some(failure) = small.run(false).failure {
         out.write_all(sim::report::failure(&small, &failure).as_bytes())?;
         writeln!(out, "\nAs a test:\n")?;
@@ -104,6 +119,7 @@ fn test(small: &Case, found: &Case, failure: &Failure, path: &Path) -> String {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
         .collect();
     let invariant = snake(failure.invariant);
+    let tier = small.tier();
     let json = small.schedule().to_json();
     let (options, assertion) = match small.sabotage() {
         None => (
@@ -122,7 +138,7 @@ fn test(small: &Case, found: &Case, failure: &Failure, path: &Path) -> String {
     format!(
         "/// {}. Found by `{}`.\n#[test]\nfn {invariant}_{name}() {{\n    // Or include_str! of {}.\n    \
          let schedule = Schedule::parse(\n        r##\"{json}\"##,\n    )\n    .unwrap();\n    \
-         let outcome = run(&schedule, {options});\n{assertion}}}\n",
+         let outcome = Tier::{tier:?}.run(&schedule, {options});\n{assertion}}}\n",
         capital(failure.invariant.sentence()),
         found.repeat(),
         path.display(),

@@ -23,6 +23,7 @@ impl Cluster<'_> {
             truth: None,
             presence: None,
             owner: None,
+            client: None,
         })
     }
 

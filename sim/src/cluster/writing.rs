@@ -6,7 +6,7 @@ use presence_core::wire::cluster::{Body, Message};
 
 use super::node::Node;
 use super::{Cluster, Micros};
-use crate::trace::{Difference, Kind, Line, Span, Traced};
+use crate::trace::{Client, Difference, Kind, Line, Span, Traced};
 use crate::truth::Number;
 
 /// A run that is being written down.
@@ -49,6 +49,133 @@ impl Cluster<'_> {
         self.of_last_line(|| presences.to_vec());
     }
 
+    /// How much was written by now.
+    pub(crate) fn log_written(&mut self, text: impl FnOnce() -> String) {
+        self.write(None, None, Kind::Written, text);
+    }
+
+    /// What becomes of a client, which is at that node.
+    pub(crate) fn log_client(&mut self, name: &str, node: usize, text: impl FnOnce() -> String) {
+        self.write_of_client(name, node, Kind::Client, &[], text);
+    }
+
+    /// What the user of a client does, which is at that node.
+    pub(crate) fn log_client_user(
+        &mut self,
+        name: &str,
+        node: usize,
+        text: impl FnOnce() -> String,
+    ) {
+        self.write_of_client(name, node, Kind::User, &[], text);
+    }
+
+    /// A client's list of a topic changes.
+    pub(crate) fn log_client_list(
+        &mut self,
+        name: &str,
+        node: usize,
+        topic: &str,
+        joins: &[Number],
+        leaves: &[Number],
+    ) {
+        let presences: Vec<Number> = joins.iter().chain(leaves).copied().collect();
+        self.write_of_client(name, node, Kind::Client, &presences, || {
+            changes("sees", topic, joins, leaves)
+        });
+    }
+
+    fn write_of_client(
+        &mut self,
+        name: &str,
+        node: usize,
+        kind: Kind,
+        presences: &[Number],
+        text: impl FnOnce() -> String,
+    ) {
+        if let Some(trace) = &mut self.trace {
+            trace.traced.lines.push(Line {
+                at: self.now,
+                node: Some(name.into()),
+                other: Some(Arc::clone(&self.nodes[node].name)),
+                kind,
+                text: text(),
+                presences: presences.to_vec(),
+            });
+        }
+    }
+
+    /// The user of a client comes.
+    pub(crate) fn client_comes(&mut self, name: &str, speaks: &str) {
+        let came = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.traced.clients.push(Client {
+                name: name.into(),
+                speaks: speaks.into(),
+                came,
+                went: None,
+                spans: Vec::new(),
+            });
+        }
+    }
+
+    /// The user of a client goes. Its connection may last.
+    pub(crate) fn client_goes(&mut self, name: &str) {
+        let now = self.now;
+        if let Some(client) = self.client(name) {
+            client.went = Some(now);
+        }
+    }
+
+    /// A client is connected to a node from now on.
+    pub(crate) fn client_connects(&mut self, name: &str, node: usize) {
+        self.client_span(name, Some(node), "connected", None);
+    }
+
+    /// Its connection has ended.
+    pub(crate) fn client_disconnects(&mut self, name: &str) {
+        let now = self.now;
+        if let Some(client) = self.client(name) {
+            for span in client.spans.iter_mut().filter(|span| span.to.is_none()) {
+                span.to = Some(now);
+            }
+        }
+    }
+
+    /// Something befalls a client, for so long.
+    pub(crate) fn client_suffers(&mut self, name: &str, what: &str, us: Micros) {
+        self.client_span(name, None, what, Some(self.now + us));
+    }
+
+    /// No client is cut off any longer.
+    pub(crate) fn clients_reached(&mut self) {
+        let now = self.now;
+        if let Some(trace) = &mut self.trace {
+            let clients = trace.traced.clients.iter_mut();
+            let spans = clients.flat_map(|client| &mut client.spans);
+            for span in spans.filter(|span| span.what == "cut off") {
+                span.to = span.to.map(|to| to.min(now));
+            }
+        }
+    }
+
+    fn client_span(&mut self, name: &str, node: Option<usize>, what: &str, to: Option<Micros>) {
+        let from = self.now;
+        if let Some(client) = self.client(name) {
+            client.spans.push(Span {
+                node,
+                what: what.into(),
+                from,
+                to,
+                nodes: Vec::new(),
+            });
+        }
+    }
+
+    fn client(&mut self, name: &str) -> Option<&mut Client> {
+        let clients = &mut self.trace.as_mut()?.traced.clients;
+        clients.iter_mut().rfind(|client| *client.name == *name)
+    }
+
     /// What becomes of a message, on the node where it does. `way` says so of the other node.
     pub(crate) fn log_message(
         &mut self,
@@ -81,13 +208,7 @@ impl Cluster<'_> {
         leaves: &[Number],
     ) {
         self.write(Some(node), None, Kind::Diff, || {
-            let mut text = format!("tells {topic:?}:");
-            for (what, numbers) in [("joined", joins), ("left", leaves)] {
-                if !numbers.is_empty() {
-                    text.push_str(&format!(" {what} {}", listed(numbers)));
-                }
-            }
-            text
+            changes("tells", topic, joins, leaves)
         });
         self.of_last_line(|| joins.iter().chain(leaves).copied().collect());
     }
@@ -212,6 +333,16 @@ impl Cluster<'_> {
             line.presences = presences();
         }
     }
+}
+
+fn changes(verb: &str, topic: &str, joins: &[Number], leaves: &[Number]) -> String {
+    let mut text = format!("{verb} {topic:?}:");
+    for (what, numbers) in [("joined", joins), ("left", leaves)] {
+        if !numbers.is_empty() {
+            text.push_str(&format!(" {what} {}", listed(numbers)));
+        }
+    }
+    text
 }
 
 fn listed(numbers: &[Number]) -> String {

@@ -44,6 +44,11 @@ pub(super) trait Outside: Send + Sync {
     /// A number for a presence that is about to be tracked, never the same twice.
     fn number(&self, client: usize, topic: &str, key: &str) -> u32;
 
+    /// Where a load balancer sends one of its requests, if not to its own node.
+    fn elsewhere(&self, _client: usize) -> Option<usize> {
+        None
+    }
+
     /// 64 random bits.
     fn random(&self) -> u64;
 
@@ -111,6 +116,8 @@ pub(super) enum Order {
     Update { topic: String, key: String },
     /// Tracks the key no longer.
     Untrack { topic: String, key: String },
+    /// Says a number to all who are in a topic, itself among them.
+    Shout { topic: String, number: u32 },
     /// Leaves a topic, with all that it tracks there.
     Leave { topic: String },
     /// Closes its connection and goes on at another node.
@@ -124,10 +131,10 @@ pub(super) enum Order {
     Vanish,
     /// Its connection breaks.
     Reset,
-    /// Takes this long for each message, until then.
+    /// Takes this long for each message, for a while.
     Slow {
         per_message: Duration,
-        until: Instant,
+        lasts: Duration,
     },
 }
 
@@ -211,6 +218,11 @@ pub(super) enum Said {
         /// Whether it has had the state of its present join: if not, the list is of an earlier one.
         synced: bool,
         is_state: bool,
+    },
+    /// Somebody has said a number to all who are in a topic.
+    Heard {
+        topic: String,
+        number: u32,
     },
     /// The node broke a rule of the wire.
     Broken {
@@ -347,12 +359,15 @@ impl Client {
                     (self.node, self.pause) = (node, Duration::ZERO);
                     return Ok(Meanwhile::Moved);
                 }
-                Order::Slow { per_message, until } => {
+                Order::Slow { per_message, lasts } => {
+                    let until = Instant::now() + lasts;
                     self.slow = Some(Slow { per_message, until });
                 }
                 Order::Leave { topic } => {
                     self.channels.remove(&topic);
                 }
+                // Nobody hears it.
+                Order::Shout { .. } => {}
                 // It takes effect with the join.
                 Order::Join { topic } => drop(self.channel(&topic)),
                 Order::Track { topic, key } => {

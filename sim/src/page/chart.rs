@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::clients::Clients;
 use super::escaped;
 use crate::outcome::Outcome;
 use crate::schedule::Schedule;
@@ -11,7 +12,7 @@ use crate::trace::{Difference, Mark, Span, Traced};
 pub(super) const WIDTH: f64 = 1320.0;
 pub(super) const LEFT: f64 = 70.0;
 pub(super) const RIGHT: f64 = 1300.0;
-const AXIS: f64 = 20.0;
+pub(super) const AXIS: f64 = 20.0;
 const FAULT: f64 = 16.0;
 /// More rows of faults than these share the last.
 const FAULT_ROWS: usize = 12;
@@ -28,9 +29,9 @@ pub(super) const KEY: &str = "<div class=\"key\">\
 
 /// What is drawn.
 pub(super) struct Chart<'a> {
-    schedule: &'a Schedule,
-    traced: &'a Traced,
-    outcome: &'a Outcome,
+    pub(super) schedule: &'a Schedule,
+    pub(super) traced: &'a Traced,
+    pub(super) outcome: &'a Outcome,
     /// Up to where, in microseconds: what follows is idle, and folded.
     pub(super) end: u64,
     /// When all faults ended.
@@ -110,26 +111,32 @@ impl<'a> Chart<'a> {
     pub(super) fn svg(&self) -> String {
         let (nodes, height) = (self.schedule.nodes.len(), self.bottom() + 8.0);
         let mut svg = format!(
-            "<svg id=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
+            "<svg class=\"lanes\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
              aria-label=\"{nodes} nodes over {:.1} seconds: lives, faults, and by how much each list \
              differs from the truth\">",
             self.end as f64 / 1e6
         );
-        self.axis(&mut svg);
+        self.axis(&mut svg, self.bottom());
         self.draw_faults(&mut svg);
         for node in 0..nodes {
             self.draw_lane(&mut svg, node);
         }
-        self.moments(&mut svg);
-        let (top, bottom) = (AXIS, self.bottom());
-        let _ = write!(
-            svg,
-            "<line id=\"cursor\" y1=\"{top}\" y2=\"{bottom}\" x1=\"0\" x2=\"0\" visibility=\"hidden\"/></svg>"
-        );
+        self.moments(&mut svg, self.bottom());
+        self.label_moments(&mut svg);
+        self.cursor(&mut svg, self.bottom());
+        svg.push_str("</svg>");
         svg
     }
 
-    fn axis(&self, svg: &mut String) {
+    /// The line that follows the pointer.
+    pub(super) fn cursor(&self, svg: &mut String, bottom: f64) {
+        let _ = write!(
+            svg,
+            "<line class=\"cursor\" y1=\"{AXIS}\" y2=\"{bottom}\" x1=\"0\" x2=\"0\" visibility=\"hidden\"/>"
+        );
+    }
+
+    pub(super) fn axis(&self, svg: &mut String, bottom: f64) {
         let seconds = self.end as f64 / 1e6;
         let rough = seconds / 10.0;
         let power = 10_f64.powf(rough.log10().floor());
@@ -141,7 +148,6 @@ impl<'a> Chart<'a> {
         let mut at = 0.0;
         while at <= seconds {
             let x = self.x((at * 1e6) as u64);
-            let bottom = self.bottom();
             let _ = write!(
                 svg,
                 "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{AXIS}\" y2=\"{bottom}\"/>\
@@ -196,6 +202,14 @@ impl<'a> Chart<'a> {
             "<text class=\"name\" x=\"8\" y=\"{mid}\">{escaped_name}</text>\
              <line class=\"zero\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{zero}\" y2=\"{zero}\"/>"
         );
+        if !self.traced.clients.is_empty() {
+            // The colour that clients have there.
+            let (y, class) = (zero + 10.0, Clients::colour(node));
+            let _ = write!(
+                svg,
+                "<rect class=\"{class}\" x=\"8\" y=\"{y}\" width=\"26\" height=\"5\" rx=\"2\"/>"
+            );
+        }
         if self
             .outcome
             .failure
@@ -341,7 +355,7 @@ impl<'a> Chart<'a> {
                         "<path class=\"{class}\" d=\"M{x:.1} {y}{shape}\"><title>{at:.3} s {text}</title></path>"
                     );
                 }
-                Mark::Message | Mark::Diff | Mark::Happening => {}
+                Mark::Message | Mark::Diff | Mark::Client | Mark::Happening => {}
             }
         }
         let (from, mut path) = (self.top(node) + 14.0, String::new());
@@ -351,32 +365,53 @@ impl<'a> Chart<'a> {
         let _ = write!(svg, "<path class=\"op\" d=\"{path}\"/>");
     }
 
-    /// When faults ended, when all agreed, where it failed and what is folded.
-    fn moments(&self, svg: &mut String) {
+    /// When faults ended, when all agreed and where it failed: class, time, and words for it.
+    fn marked(&self) -> Vec<(&'static str, u64, String)> {
+        let mut marked = Vec::new();
+        if let Some(healed) = self.healed {
+            marked.push(("heal", healed, "faults end".into()));
+        }
+        if let Some(agreed) = self.agreed.filter(|_| self.outcome.failure.is_none()) {
+            marked.push(("agree", agreed, "all agree".into()));
+        }
+        if let Some(failure) = &self.outcome.failure {
+            let at = failure.at.as_micros() as u64;
+            let label = format!("{:?} on {}", failure.invariant, escaped(&failure.node));
+            marked.push(("fail", at, label));
+        }
+        marked
+    }
+
+    /// A line for each of these moments.
+    pub(super) fn moments(&self, svg: &mut String, bottom: f64) {
+        for (class, at, _) in self.marked() {
+            let x = self.x(at);
+            let _ = write!(
+                svg,
+                "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{AXIS}\" y2=\"{bottom}\"/>"
+            );
+        }
+    }
+
+    /// What they are, and what is folded.
+    fn label_moments(&self, svg: &mut String) {
         let bottom = self.bottom();
-        let mut moment = |at: u64, class: &str, text: &str, label: &str, y: f64| {
+        for (class, at, label) in self.marked() {
             let x = self.x(at);
             let (anchor, beside) = if x > RIGHT - 120.0 {
                 ("end", x - 4.0)
             } else {
                 ("start", x + 4.0)
             };
+            let (text, y) = match class {
+                "heal" => ("oktext", bottom - 14.0),
+                "agree" => ("oktext", bottom - 1.0),
+                _ => ("failtext", bottom - 1.0),
+            };
             let _ = write!(
                 svg,
-                "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{AXIS}\" y2=\"{bottom}\"/>\
-                 <text class=\"{text}\" x=\"{beside:.1}\" y=\"{y}\" text-anchor=\"{anchor}\">{label}</text>"
+                "<text class=\"{text}\" x=\"{beside:.1}\" y=\"{y}\" text-anchor=\"{anchor}\">{label}</text>"
             );
-        };
-        if let Some(healed) = self.healed {
-            moment(healed, "heal", "oktext", "faults end", bottom - 14.0);
-        }
-        if let Some(agreed) = self.agreed.filter(|_| self.outcome.failure.is_none()) {
-            moment(agreed, "agree", "oktext", "all agree", bottom - 1.0);
-        }
-        if let Some(failure) = &self.outcome.failure {
-            let at = failure.at.as_micros() as u64;
-            let label = format!("{:?} on {}", failure.invariant, escaped(&failure.node));
-            moment(at, "fail", "failtext", &label, bottom - 1.0);
         }
         let simulated = self.outcome.simulated.as_micros() as u64;
         if simulated > self.end + 1_000_000 {
@@ -408,7 +443,7 @@ impl<'a> Chart<'a> {
         (span.from, to.min(self.end))
     }
 
-    fn x(&self, at: u64) -> f64 {
+    pub(super) fn x(&self, at: u64) -> f64 {
         LEFT + (RIGHT - LEFT) * at.min(self.end) as f64 / self.end as f64
     }
 

@@ -87,10 +87,17 @@ impl Action {
                     });
                 }
             }
-            Self::Pause { ms, .. } | Self::Slow { ms, .. } => {
+            Self::Pause { ms, .. }
+            | Self::Slow { ms, .. }
+            | Self::Stall { ms, .. }
+            | Self::Lag { ms, .. } => {
                 for fewer in fewer(ms, 1) {
                     push(&|action| {
-                        if let Self::Pause { ms, .. } | Self::Slow { ms, .. } = action {
+                        if let Self::Pause { ms, .. }
+                        | Self::Slow { ms, .. }
+                        | Self::Stall { ms, .. }
+                        | Self::Lag { ms, .. } = action
+                        {
                             *ms = fewer;
                         }
                     });

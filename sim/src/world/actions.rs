@@ -1,7 +1,6 @@
 //! What a schedule does to a cluster.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use presence_core::entry::Pid;
 use presence_core::presence::{KeyBuf, Meta};
@@ -86,7 +85,7 @@ impl World<'_> {
             }
             Action::Start { node, clock_ms } => {
                 let node = self.cluster.named(node);
-                self.count_restart(node);
+                self.cluster.count_restart(node);
                 self.start(node, *clock_ms)
             }
             Action::Crash { node } => {
@@ -163,6 +162,13 @@ impl World<'_> {
                 }
                 Ok(())
             }
+            // There are no clients here.
+            Action::Reset { .. }
+            | Action::Move { .. }
+            | Action::Stall { .. }
+            | Action::Lag { .. }
+            | Action::Leave { .. }
+            | Action::Shout { .. } => Ok(()),
         }
     }
 
@@ -267,30 +273,6 @@ impl World<'_> {
     }
 
     // Faults.
-
-    fn count_restart(&mut self, node: usize) {
-        let nodes = &self.cluster.nodes;
-        if nodes[node].life.is_some() {
-            return;
-        }
-        let Some(ended) = nodes[node].ended else {
-            // A first life: of a node that takes the place of one that is gone?
-            if nodes.iter().any(|of| of.life.is_none() && of.lives > 0) {
-                self.cluster.coverage.count(Counted::NewName);
-            }
-            return;
-        };
-        let away = Duration::from_micros(self.cluster.now - ended);
-        let config = &self.cluster.config;
-        let counted = if away < config.down_period {
-            Counted::RestartEarly
-        } else if away < config.permdown_period {
-            Counted::RestartDown
-        } else {
-            Counted::RestartPermdown
-        };
-        self.cluster.coverage.count(counted);
-    }
 
     fn crash(&mut self, node: usize) {
         if self.hosts[node].process.take().is_none() {

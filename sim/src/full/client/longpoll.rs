@@ -48,6 +48,8 @@ struct Origin {
     client: usize,
     node: usize,
     timeout: Duration,
+    /// Whether a request may come to another node.
+    has_session: bool,
 }
 
 /// A request under way: its answer, and its connection if that may be used again.
@@ -73,6 +75,7 @@ impl LongPoll {
             client,
             node,
             timeout: settings.poll_timeout,
+            has_session: false,
         };
         let path = format!("/socket/longpoll?vsn={}", settings.serializer.vsn());
         let (answer, stream) = match origin.request(None, get(&path, node)).0.await {
@@ -97,7 +100,11 @@ impl LongPoll {
             }
         };
         Ok(Self {
-            origin,
+            // Where the session is the client counts as connected.
+            origin: Origin {
+                has_session: true,
+                ..origin
+            },
             target: format!("{path}&token={token}"),
             token,
             poll: None,
@@ -205,8 +212,11 @@ impl LongPoll {
                 self.fetched.extend(answer.messages.into_iter().flatten());
             }
             (204, Some(messages)) if is_own && messages.is_empty() => {}
-            // The session is gone, maybe for another one that was begun with this answer.
+            // The session is gone, maybe for another one that was begun with this answer. (Or was not:
+            // the application is asked again whether it lets this client in, with the token of the
+            // session that is gone as its parameter `token`, as in Phoenix.)
             (410, _) if !is_own => self.end("a poll is answered 410"),
+            (403, None) => self.end("a poll is answered 403"),
             (500 | 503, None) => self.end("a poll is refused"),
             _ => return Err(self.fail(format!("a poll is answered {answer:?}"))),
         }
@@ -262,12 +272,18 @@ impl Origin {
     fn request(&self, idle: Option<BoxStream>, request: String) -> Request {
         let origin = self.clone();
         let exchange = async move {
-            let mut stream = match idle {
-                Some(stream) => stream,
-                None => origin.outside.connect(origin.client, origin.node).await?,
+            let away = origin
+                .has_session
+                .then(|| origin.outside.elsewhere(origin.client));
+            let away = away.flatten();
+            let mut stream = match (away, idle) {
+                (Some(node), _) => origin.outside.connect(origin.client, node).await?,
+                (None, Some(stream)) => stream,
+                (None, None) => origin.outside.connect(origin.client, origin.node).await?,
             };
             let answer = http::exchange(&mut stream, request.as_bytes()).await?;
-            let stream = answer.keeps_alive().then_some(stream);
+            let is_kept = away.is_none() && answer.keeps_alive();
+            let stream = is_kept.then_some(stream);
             Ok((Answer::of(&answer)?, stream))
         };
         let timeout = self.timeout;

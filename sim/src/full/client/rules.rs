@@ -16,7 +16,7 @@ use presence_core::presence::{DIFF_EVENT, STATE_EVENT};
 use presence_core::wire::{Message, Ref, Reply, Serializer, ServerMessage, Status, event};
 
 use self::refs::Refs;
-use super::session::number;
+use super::session::{SHOUT, number};
 
 /// A rule of the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -167,6 +167,8 @@ impl Rules {
             }
             // It is not answered but by a presence_state.
             "state" => join.states += 1,
+            // Nor is this, but by what all are told.
+            SHOUT => {}
             _ => {
                 join.waiting.push_back(sent.msg_ref);
                 join.refs.sent(sent.event, sent.payload);
@@ -192,6 +194,7 @@ impl Rules {
                 event::CLOSE | event::ERROR => self.check_end(push),
                 STATE_EVENT => self.check_state(push),
                 DIFF_EVENT => self.check_diff(push),
+                SHOUT => self.check_shout(push),
                 _ => Err(Rule::Events),
             },
         }
@@ -305,6 +308,14 @@ impl Rules {
         }
         let diff = Diff::parse(json(push)).map_err(|_| Rule::Payloads)?;
         join.refs.diff(&diff)
+    }
+
+    fn check_shout(&mut self, push: &Message<'_>) -> Result<(), Rule> {
+        self.present(&push.topic)?;
+        if push.join_ref != Ref::NULL || push.msg_ref != Ref::NULL {
+            return Err(Rule::RefsOfSerializer);
+        }
+        Ok(())
     }
 
     /// The join of a topic that pushes and broadcasts are for.

@@ -20,6 +20,9 @@ use super::{Client, Order, Over, Said, Slow};
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 
+/// What the application sends on to all who are in a topic.
+pub(super) const SHOUT: &str = "shout";
+
 /// A connection and what is under way on it.
 pub(super) struct Session<'a> {
     client: &'a mut Client,
@@ -389,8 +392,16 @@ impl<'a> Session<'a> {
                     self.untrack(&topic, key);
                 }
             }
+            Order::Shout { topic, number } => {
+                let channel = self.client.channels.get(&topic);
+                if let Some(channel) = channel.filter(|channel| channel.is_joined()) {
+                    let join_ref = channel.join_ref;
+                    self.send(&topic, SHOUT, join_ref, &json!({ "n": number }));
+                }
+            }
             Order::Leave { topic } => self.leave(topic),
-            Order::Slow { per_message, until } => {
+            Order::Slow { per_message, lasts } => {
+                let until = Instant::now() + lasts;
                 self.client.slow = Some(Slow { per_message, until });
             }
             Order::Reset => {

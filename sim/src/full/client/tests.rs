@@ -450,8 +450,8 @@ async fn a_slow_client_takes_its_time_and_misses_nothing() {
         one.send(track("a")).unwrap();
         nodes.until("one tracks", listed(0, &[1])).await;
         let per_message = Duration::from_secs(1);
-        let until = Instant::now() + Duration::from_secs(60);
-        one.send(Order::Slow { per_message, until }).unwrap();
+        let lasts = Duration::from_secs(60);
+        one.send(Order::Slow { per_message, lasts }).unwrap();
         let began = Instant::now();
         for n in 0..10 {
             other.send(track(&format!("b{n}"))).unwrap();

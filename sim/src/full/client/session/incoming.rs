@@ -7,7 +7,12 @@ use tokio::time::Instant;
 
 use super::super::rules::{Broken, Rule};
 use super::super::{Said, Slow};
-use super::{Push, Session, What, number, text_of};
+use super::{Push, SHOUT, Session, What, number, text_of};
+
+#[derive(Deserialize)]
+struct Shout {
+    n: u32,
+}
 
 /// Why a join, a track or an update was refused.
 #[derive(Deserialize)]
@@ -143,6 +148,16 @@ impl Session<'_> {
                         is_state: push.event == STATE,
                     }),
                     Err(what) => self.tell_broken(&Broken::new(Rule::Payloads, what)),
+                }
+            }
+            SHOUT if channel.is_joined() => {
+                let payload = push.payload.as_json().map(Json::deserialize);
+                match payload {
+                    Some(Ok(Shout { n })) => self.client.say(Said::Heard {
+                        topic: topic.into(),
+                        number: n,
+                    }),
+                    _ => self.tell_broken(&Broken::new(Rule::Payloads, "a shout".into())),
                 }
             }
             _ => {}

@@ -42,7 +42,7 @@ fn order(random: &mut fastrand::Rng, wants: &mut Wants) -> Order {
         },
         _ => Order::Slow {
             per_message: Duration::from_millis(random.u64(..500)),
-            until: Instant::now() + Duration::from_secs(5),
+            lasts: Duration::from_secs(5),
         },
     }
 }

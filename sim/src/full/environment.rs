@@ -1,0 +1,144 @@
+//! The world of a node: turmoil's network, and what goes wrong beyond it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use futures_util::future::BoxFuture;
+use presence_server::env::{BoxStream, Environment, Listener};
+use turmoil::net::{TcpListener, TcpStream};
+
+use super::gate::Process;
+use super::stage::{Beginning, Stage, Stop};
+use super::stream::Fated;
+
+/// The world of one life of a node.
+#[derive(Debug)]
+pub(super) struct World {
+    stage: Arc<Stage>,
+    node: usize,
+    process: Process,
+    stop: Arc<Stop>,
+    rng: Mutex<Rng>,
+}
+
+impl World {
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) fn new(stage: Arc<Stage>, node: usize, beginning: &Beginning) -> Self {
+        Self {
+            stage,
+            node,
+            process: beginning.process.clone(),
+            stop: Arc::clone(&beginning.stop),
+            rng: Mutex::new(Rng::with_seed(beginning.seed)),
+        }
+    }
+}
+
+struct Listening {
+    listener: TcpListener,
+    stage: Arc<Stage>,
+}
+
+impl Listener for Listening {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>> {
+        Box::pin(async move {
+            let (stream, peer) = self.listener.accept().await?;
+            Ok((fated(stream, &self.stage), peer))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Environment for World {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let listener = TcpListener::bind(address).await?;
+            let stage = Arc::clone(&self.stage);
+            let listener: Box<dyn Listener> = Box::new(Listening { listener, stage });
+            Ok(listener)
+        })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let host = turmoil::reverse_lookup(address.ip());
+            let to = host.and_then(|host| self.stage.node_named(&host));
+            let is_cut = to.is_some_and(|to| self.stage.is_cut(self.node, to));
+            connect(&self.stage, address, to, is_cut).await
+        })
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        // By name only: turmoil looks up whatever else it is asked for as a new host.
+        let is_known = self.stage.node_named(host).is_some();
+        Box::pin(async move {
+            let address = match host.parse() {
+                Ok(address) => address,
+                Err(_) if is_known => turmoil::lookup(host),
+                Err(_) => return Err(io::ErrorKind::NotFound.into()),
+            };
+            Ok(vec![SocketAddr::new(address, port)])
+        })
+    }
+
+    fn unix_time(&self) -> Duration {
+        self.stage.unix_time(self.node)
+    }
+
+    fn random(&self) -> u64 {
+        let rng = self.rng.lock();
+        rng.unwrap_or_else(PoisonError::into_inner).u64(..)
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.stop.wait())
+    }
+
+    fn task(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        self.process.task(task)
+    }
+}
+
+/// Opens a connection. Whoever can't be reached gives no answer, and the machine of a process that is gone
+/// refuses, if there still is one. (turmoil refuses at once across a cut, and lets a host without a
+/// process answer nothing.)
+pub(super) async fn connect(
+    stage: &Arc<Stage>,
+    address: SocketAddr,
+    to: Option<usize>,
+    is_cut: bool,
+) -> io::Result<BoxStream> {
+    // A process that is stopped answers nobody either, and turmoil's queue of connections is short.
+    if is_cut || to.is_some_and(|to| stage.is_paused(to)) {
+        return std::future::pending().await;
+    }
+    if to.is_some_and(|to| !stage.runs(to)) {
+        if !stage.machines_stay() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(stage.round_trip()).await;
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    match TcpStream::connect(address).await {
+        Ok(stream) => Ok(fated(stream, stage)),
+        // A cut that began meanwhile, or a process that does not listen yet.
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn fated(stream: TcpStream, stage: &Arc<Stage>) -> BoxStream {
+    Box::new(Fated::new(stream, stage.fate(), Arc::clone(stage)))
+}

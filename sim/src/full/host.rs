@@ -1,0 +1,245 @@
+//! A node's process on its host: the node that ships, with the application of the conformance tests.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use presence_core::presence::Meta;
+use presence_core::tracker;
+use presence_core::wire::cluster::Version;
+use presence_server::app::{self, Tokens};
+use presence_server::cluster::{Identity, Mesh, MeshConfig, Secret};
+use presence_server::env::Environment as _;
+use presence_server::node::{Config, Node};
+use presence_server::sabotage::Sabotage;
+use presence_server::serve::serve;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::carrier::{Carrier, Ear};
+use super::environment::World;
+use super::journals::StageJournals;
+use super::spoil::{Deafness, Spoiler};
+use super::stage::{Call, Happened, Stage};
+use crate::truth;
+
+/// Where clients are awaited.
+pub(super) const HTTP: u16 = 4000;
+/// Where other nodes are.
+const CLUSTER: u16 = 4370;
+
+/// What a node is started with.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) name: Arc<str>,
+    pub(super) node: usize,
+    pub(super) names: Vec<Arc<str>>,
+    pub(super) tracker: tracker::Config,
+    pub(super) pool_size: usize,
+    /// How much faster its clock runs than that of the run, in millionths.
+    pub(super) fast_ppm: u64,
+    pub(super) version: Version,
+    /// The longest that a message takes.
+    pub(super) trip: Duration,
+    pub(super) queue_bytes: usize,
+    pub(super) socket_queue_bytes: usize,
+    pub(super) drain_batch: usize,
+    pub(super) tokens: Tokens,
+    pub(super) tick: Duration,
+}
+
+/// How long a WebSocket may be silent.
+pub(super) const IDLE: Duration = Duration::from_secs(15);
+/// How long a long poll waits.
+pub(super) const POLL_WINDOW: Duration = Duration::from_secs(5);
+/// The longest pause before a node that can't be reached is dialled again.
+pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// After how long without a byte a connection between nodes counts as broken.
+pub(super) fn silence(period: Duration, trip: Duration) -> Duration {
+    (period * 4).max(Duration::from_secs(1)) + trip * 2
+}
+
+/// Runs a process of the node until it has stopped or is gone, if it is to run at all.
+pub(super) async fn run(stage: Arc<Stage>, setup: Setup) -> turmoil::Result {
+    let node = setup.node;
+    let Some(mut beginning) = stage.begin(node) else {
+        return Ok(());
+    };
+    let (process, mut crash) = (beginning.process.clone(), beginning.crash.clone());
+    let mut setup = setup;
+    setup.tracker = off(&stage, setup.tracker);
+    let world = Arc::new(World::new(Arc::clone(&stage), node, &beginning));
+    let calls = std::mem::replace(&mut beginning.calls, mpsc::unbounded_channel().1);
+    let fast_ppm = setup.fast_ppm;
+    let tick = setup.tick;
+    let serving = {
+        let stage = Arc::clone(&stage);
+        process.task(Box::pin(async move {
+            if let Err(error) = begin(stage, setup, world, calls).await {
+                panic!("a node does not start: {error}");
+            }
+        }))
+    };
+    let crashed = async {
+        let _ = crash.wait_for(|&crash| crash).await;
+    };
+    tokio::select! {
+        biased;
+        () = crashed => {}
+        () = skew(&stage, fast_ppm, tick) => {}
+        () = serving => {}
+    }
+    process.end();
+    stage.end(node);
+    Ok(())
+}
+
+async fn begin(
+    stage: Arc<Stage>,
+    setup: Setup,
+    world: Arc<World>,
+    calls: mpsc::UnboundedReceiver<Call>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let any = Ipv4Addr::UNSPECIFIED.into();
+    let http = world.listen(SocketAddr::new(any, HTTP)).await?;
+    let config = Config {
+        name: Arc::clone(&setup.name),
+        tracker: setup.tracker.clone(),
+        pool_size: setup.pool_size,
+        socket_queue_bytes: setup.socket_queue_bytes,
+        journals: Some(Arc::new(StageJournals {
+            stage: Arc::clone(&stage),
+            node: setup.node,
+        })),
+        idle_timeout: IDLE,
+        send_timeout: IDLE,
+        poll_window: POLL_WINDOW,
+        request_timeout: IDLE,
+        drain_batch: setup.drain_batch,
+        drain_pause: Duration::from_millis(500),
+        shutdown_timeout: Duration::from_secs(5),
+        sabotage: Sabotage::new(Arc::clone(&stage) as _),
+        ..Config::default()
+    };
+    let (period, second) = (setup.tracker.broadcast_period, Duration::from_secs(1));
+    let mesh = MeshConfig {
+        bind: format!("0.0.0.0:{CLUSTER}"),
+        join: setup
+            .names
+            .iter()
+            .filter(|name| **name != setup.name)
+            .map(|name| format!("{name}:{CLUSTER}"))
+            .collect(),
+        broadcast_period: setup.tracker.broadcast_period,
+        // Where messages take longer than the defaults allow for.
+        connect_timeout: Some((period * 2).max(second).max(setup.trip * 4)),
+        handshake_timeout: Some((period * 3).max(second).max(setup.trip * 10)),
+        silence: Some(silence(period, setup.trip)),
+        max_backoff: MAX_BACKOFF,
+        queue_bytes: setup.queue_bytes,
+        max_version: setup.version,
+        sabotage: Sabotage::new(Arc::clone(&stage) as _),
+        ..MeshConfig::new(Secret::new("of this simulation alone")?)
+    };
+    let node = Node::start(Arc::clone(&world) as _, config)?;
+    let identity = Identity {
+        name: setup.name,
+        incarnation: node.incarnation(),
+        pool_size: u32::try_from(setup.pool_size)?,
+    };
+    let ear = Arc::new(Ear {
+        node: setup.node,
+        inner: node.handler(),
+        stage: Arc::clone(&stage),
+        deafness: Deafness::default(),
+    });
+    let process = world.process();
+    let mesh = Mesh::start(
+        Arc::clone(&world) as _,
+        identity,
+        mesh,
+        Arc::clone(&ear) as _,
+    )
+    .await?;
+    node.attach(Arc::new(Carrier {
+        mesh,
+        stage: Arc::clone(&stage),
+        node: setup.node,
+        process: process.clone(),
+        spoiler: Spoiler::default(),
+        dropped: Mutex::default(),
+    }));
+    stage.hears(setup.node, node.handler());
+    let answering = answer(Arc::clone(&stage), setup.node, node.clone(), calls);
+    tokio::spawn(process.task(Box::pin(answering)));
+    serve(&node, http, app::conformance(&node, setup.tokens)).await;
+    Ok(())
+}
+
+/// Does what the process is told from outside.
+async fn answer(
+    stage: Arc<Stage>,
+    number: usize,
+    node: Node,
+    mut calls: mpsc::UnboundedReceiver<Call>,
+) {
+    while let Some(call) = calls.recv().await {
+        match call {
+            Call::UpdateTopic(topic) => {
+                let numbers = Arc::clone(&stage);
+                let renumber = move |_: &str, meta: &Meta| {
+                    let before = truth::number(meta.as_str())?;
+                    let next = numbers.next_number();
+                    numbers.note(Happened::Renumbered { before, next });
+                    Meta::parse(&truth::meta(next)).ok()
+                };
+                // A node that stops takes no updates.
+                let _ = node.update_topic(&topic, renumber).await;
+            }
+            Call::List(topic) => {
+                let asked = stage.now();
+                let list = node.list(&topic).await;
+                stage.note(Happened::Listed {
+                    node: number,
+                    numbers: super::lists::numbers(list.as_str()),
+                    topic,
+                    asked,
+                });
+            }
+        }
+    }
+}
+
+/// Settings that are off, where that is the planted defect.
+fn off(stage: &Stage, mut config: tracker::Config) -> tracker::Config {
+    if stage.acts(crate::sabotage::Sabotage::EagerDown) {
+        // No shorter than what an idle node needs, which the configuration refuses.
+        let idle = config.max_silent_periods + 2;
+        config.down_period = config.broadcast_period * idle + Duration::from_millis(1);
+    }
+    if stage.acts(crate::sabotage::Sabotage::LazyDown) {
+        config.down_period *= 3;
+        config.permdown_period *= 3;
+    }
+    config
+}
+
+/// Lets a clock run fast: whenever it is a tick behind, it goes on by that at once. (turmoil moves the
+/// clock of each host by the same; a clock that is moved by less than a tick within one is not ahead
+/// after it.)
+async fn skew(stage: &Stage, fast_ppm: u64, tick: Duration) {
+    if fast_ppm == 0 {
+        return std::future::pending().await;
+    }
+    let (start, began) = (Instant::now(), stage.now());
+    loop {
+        tokio::time::sleep(tick).await;
+        let passed = Duration::from_micros(stage.now() - began);
+        let due = passed + passed * u32::try_from(fast_ppm).unwrap_or(u32::MAX) / 1_000_000;
+        let behind = due.saturating_sub(start.elapsed());
+        if behind >= tick {
+            tokio::time::advance(behind + tick).await;
+        }
+    }
+}
