@@ -55,9 +55,9 @@ impl Tier {
         })
     }
 
-    /// The defects that can be planted in it.
+    /// The defects that are planted in it to show that they are found.
     pub fn defects(self) -> impl Iterator<Item = Sabotage> {
-        let all = Sabotage::ALL.iter().copied();
+        let all = Sabotage::ALL.iter().copied().filter(|what| !what.is_rare());
         all.filter(move |what| match self {
             Self::Core => !what.is_full_only(),
             Self::Full => !what.is_core_only(),
