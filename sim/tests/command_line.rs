@@ -192,7 +192,7 @@ fn planted_defects_are_found_or_the_command_fails() {
         exits(
             &["sabotage", "--tier", tier, "--only", defect],
             0,
-            &[defect, invariant, "here the planted defect acted"],
+            &[defect, invariant, "The last events that touched it:"],
         );
     }
     // No network of these two seeds loses its silence.

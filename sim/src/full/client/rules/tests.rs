@@ -217,8 +217,22 @@ fn nothing_comes_for_another_topic_or_with_another_event() {
     let mut wire = Wire::joined();
     let other = r#"[null,null,"u","presence_diff",{"joins":{},"leaves":{}}]"#;
     assert_eq!(wire.receive(other), Err(Rule::Silence));
-    let shout = r#"[null,null,"t","shout",{}]"#;
-    assert_eq!(wire.receive(shout), Err(Rule::Events));
+    let unknown = r#"[null,null,"t","whisper",{}]"#;
+    assert_eq!(wire.receive(unknown), Err(Rule::Events));
+}
+
+#[test]
+fn a_shout_comes_to_whoever_has_joined_and_answers_nothing() {
+    let mut wire = Wire::joined();
+    assert_eq!(wire.receive(r#"[null,null,"t","shout",{}]"#), Ok(()));
+    assert_eq!(
+        wire.receive(r#"[null,null,"u","shout",{}]"#),
+        Err(Rule::Silence)
+    );
+    assert_eq!(
+        wire.receive(r#"["1",null,"t","shout",{}]"#),
+        Err(Rule::RefsOfSerializer)
+    );
 }
 
 #[test]
