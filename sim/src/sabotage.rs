@@ -105,9 +105,10 @@ impl Sabotage {
     }
 
     /// Whether chance seldom makes a schedule in which it does harm: it is planted where it is asked for.
-    /// (Frames of a connection are late only where its receiver is slow.)
+    /// (Frames of a connection are late only where its receiver is slow, and a queue overflows mostly
+    /// where its connection hangs, which another takes the place of.)
     pub fn is_rare(self) -> bool {
-        self == Self::OldConnection
+        matches!(self, Self::OldConnection | Self::OverflowUnhealed)
     }
 
     /// The defect of this name.
