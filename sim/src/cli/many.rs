@@ -198,10 +198,14 @@ pub(super) fn bench(tier: Tier, args: &Bench, out: &mut dyn Write) -> Held {
             return Ok(false);
         }
     };
+    let workload = match tier {
+        Tier::Core => "200 presences, 60",
+        Tier::Full => "50 clients that change every 5 s, 120",
+    };
     writeln!(
         out,
-        "5 nodes, 200 presences, 60 simulated seconds with faults, then the healing; every invariant \
-         after every event\n"
+        "5 nodes, {workload} simulated seconds with faults, then the healing; every invariant after every \
+         event\n"
     )?;
     let rows: Vec<[String; 5]> = speeds
         .iter()
