@@ -162,16 +162,11 @@ impl People {
         let id = self.clients.len();
         let is_polling = self.rng.u32(0..4) == 0;
         let mut others = Vec::new();
-        // An older version passes no requests on.
-        if is_polling && self.rng.bool() && !self.stage.has_older() {
+        // An older version passes no requests on, and nodes whose pools differ are none of one cluster.
+        let is_one = self.pools.iter().all(|pool| *pool == self.pools[node]);
+        if is_polling && self.rng.bool() && !self.stage.has_older() && is_one {
             self.stage.count(Counted::Wanders);
-            others.extend(
-                self.pools
-                    .iter()
-                    .enumerate()
-                    .filter(|n| *n.1 == self.pools[node])
-                    .map(|n| n.0),
-            );
+            others.extend(0..self.pools.len());
         }
         let settings = Settings {
             serializer: if self.rng.bool() {
