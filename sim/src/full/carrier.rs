@@ -69,6 +69,7 @@ impl Carrier {
             name: Arc::clone(name),
             shard,
             sent: self.stage.now(),
+            is_late: false,
             message: Arc::clone(message),
         };
         if copies > 1 {
@@ -79,7 +80,11 @@ impl Carrier {
         }
         let task = async move {
             tokio::time::sleep(late).await;
-            post.send();
+            Post {
+                is_late: true,
+                ..post
+            }
+            .send();
         };
         tokio::spawn(self.process.task(Box::pin(task)));
     }
@@ -93,6 +98,7 @@ struct Post {
     name: Arc<str>,
     shard: u32,
     sent: Micros,
+    is_late: bool,
     message: Arc<cluster::Message>,
 }
 
@@ -104,6 +110,8 @@ impl Post {
             from,
             to,
             shard: self.shard as usize,
+            sent: self.sent,
+            is_late: self.is_late,
             message: Arc::clone(&self.message),
         });
         let message = Message::Tracker {

@@ -15,11 +15,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use presence_core::tracker::journal::{Header, Input, Record};
 use presence_core::tracker::{To, Transmit};
-use presence_core::wire::cluster::Message;
+use presence_core::wire::cluster::{Body, Message};
 
 use self::clients::Histories;
 use self::promises::Promises;
-use self::roads::Roads;
+use self::roads::{Parcel, Roads};
 use super::host::{IDLE, MAX_BACKOFF, POLL_WINDOW, silence};
 use super::people::People;
 use super::stage::{Happened, Micros};
@@ -97,10 +97,18 @@ impl<'a> Judge<'a> {
                 from,
                 to,
                 shard,
+                sent,
+                is_late,
                 message,
             } => {
                 self.cluster.send(from, to, &message);
-                self.roads.post(self.cluster.now, from, to, shard, message);
+                let parcel = Parcel {
+                    sent,
+                    is_late,
+                    shard,
+                    message,
+                };
+                self.roads.post(from, to, parcel);
                 Ok(())
             }
             Happened::Arrived {
@@ -110,6 +118,9 @@ impl<'a> Judge<'a> {
                 message,
             } => {
                 if self.roads.arrive(from, to, shard, &message) {
+                    if let Body::Stopping { .. } | Body::Permdown = message.body {
+                        self.promises.told_of_stop(from, to);
+                    }
                     return Ok(());
                 }
                 let name = &self.cluster.nodes[from].name;

@@ -55,8 +55,10 @@ impl Outside for Window {
     }
 
     fn elsewhere(&self, _: usize) -> Option<usize> {
-        // One request in four.
+        // One request in four; but not across a cut that lasts until all heals, over which no session is
+        // reached.
         let wanders = !self.others.is_empty() && self.stage.below(4) == 0;
+        let wanders = wanders && !self.stage.is_part_calm();
         let node =
             wanders.then(|| self.others[self.stage.below(self.others.len() as u64) as usize])?;
         self.stage.takes_requests(node).then_some(node)

@@ -62,6 +62,10 @@ pub(super) enum Happened {
         from: usize,
         to: usize,
         shard: usize,
+        /// When the tracker had it sent.
+        sent: Micros,
+        /// Whether it was held back until now.
+        is_late: bool,
         message: Arc<Message>,
     },
     /// A node's mesh delivered it.
@@ -555,6 +559,12 @@ impl Stage {
     /// Whether faults have ended everywhere.
     pub(super) fn is_calm(&self) -> bool {
         self.lock().is_calm
+    }
+
+    /// Whether faults have ended for a part of the nodes, which is cut off from the rest.
+    pub(super) fn is_part_calm(&self) -> bool {
+        let state = self.lock();
+        !state.is_calm && state.nodes.iter().any(|node| node.is_healed)
     }
 
     /// What lies on the way from a node to another.

@@ -101,13 +101,15 @@ impl Channel {
         }
     }
 
-    /// It is joined no longer, and joins again after a pause.
+    /// It is joined no longer, and joins again after a pause. What still comes of that join is not for it,
+    /// the end of what it left unanswered among it.
     pub(super) fn failed(&mut self, now: Instant) {
         let at = self.tries.min(Self::REJOIN_MS.len() - 1);
         self.tries += 1;
         self.state = State::Apart {
             rejoin: Some(now + Duration::from_millis(Self::REJOIN_MS[at])),
         };
+        self.join_ref = None;
         self.forget_tracked();
     }
 

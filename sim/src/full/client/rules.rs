@@ -67,7 +67,9 @@ pub(super) enum Rule {
     LeavesOnce,
     #[error("an update is a leave and a join in one diff")]
     UpdateWhole,
-    #[error("what a client tracks on its node leaves only when it says so")]
+    #[error(
+        "what a client tracks on its node leaves when it says so, or as another takes its place"
+    )]
     OwnStays,
 }
 

@@ -84,6 +84,11 @@ impl Promises {
         self.last_words.insert((of, to), (by, since));
     }
 
+    /// A process that stops has said so. (It says it again until its mesh closes.)
+    pub(super) fn told_of_stop(&mut self, of: usize, to: usize) {
+        self.last_words.remove(&(of, to));
+    }
+
     /// A process ends, and what was promised to it.
     pub(super) fn ended(&mut self, node: usize) {
         self.connected
@@ -146,6 +151,9 @@ mod tests {
         promises.stopped(0, 1, 50 * SECOND, 51 * SECOND);
         promises.stopped(0, 2, 50 * SECOND, 51 * SECOND);
         assert_eq!(promises.overdue_words(51 * SECOND), [((0, 2), 50 * SECOND)]);
+        promises.stopped(0, 2, 50 * SECOND, 51 * SECOND);
+        promises.told_of_stop(0, 2);
+        assert_eq!(promises.overdue_words(51 * SECOND), []);
         promises.broke(45 * SECOND);
         promises.stopped(0, 2, 50 * SECOND, 51 * SECOND);
         assert_eq!(promises.overdue_words(51 * SECOND), []);

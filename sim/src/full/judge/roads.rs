@@ -30,10 +30,14 @@ pub(super) struct Roads {
     brought: BTreeMap<(usize, usize, usize), VecDeque<Parcel>>,
 }
 
-struct Parcel {
-    sent: Micros,
-    shard: usize,
-    message: Arc<Message>,
+/// A message on its way.
+pub(super) struct Parcel {
+    /// When its tracker had it sent.
+    pub(super) sent: Micros,
+    /// Whether the mesh was given it later.
+    pub(super) is_late: bool,
+    pub(super) shard: usize,
+    pub(super) message: Arc<Message>,
 }
 
 impl Roads {
@@ -46,19 +50,8 @@ impl Roads {
     }
 
     /// A mesh is given a message.
-    pub(super) fn post(
-        &mut self,
-        sent: Micros,
-        from: usize,
-        to: usize,
-        shard: usize,
-        message: Arc<Message>,
-    ) {
-        self.given[from * self.nodes + to].push_back(Parcel {
-            sent,
-            shard,
-            message,
-        });
+    pub(super) fn post(&mut self, from: usize, to: usize, parcel: Parcel) {
+        self.given[from * self.nodes + to].push_back(parcel);
     }
 
     /// A mesh brings a message: whether it was given, and after whatever was brought before.
@@ -99,11 +92,11 @@ impl Roads {
         brought.pop_front().map(|parcel| parcel.sent)
     }
 
-    /// What a node has sent another at some time, and its mesh has not brought.
+    /// What a node has sent another at some time, and its mesh was given at once and has not brought.
     pub(super) fn unheard(&self, from: usize, to: usize, at: Micros) -> Option<&Message> {
         let given = self.given[from * self.nodes + to].iter();
-        let mut late = given.filter(|parcel| parcel.sent == at);
-        late.next().map(|parcel| &*parcel.message)
+        let mut due = given.filter(|parcel| parcel.sent == at && !parcel.is_late);
+        due.next().map(|parcel| &*parcel.message)
     }
 
     /// A process ends, and what was on its way to it.
@@ -134,10 +127,19 @@ mod tests {
         Arc::new(Message { from, body })
     }
 
+    fn parcel(sent: Micros, message: Arc<Message>) -> Parcel {
+        Parcel {
+            sent,
+            is_late: false,
+            shard: 0,
+            message,
+        }
+    }
+
     fn posted(numbers: impl IntoIterator<Item = u64>) -> Roads {
         let mut roads = Roads::new(2);
         for number in numbers {
-            roads.post(number, WAY.0, WAY.1, 0, message(number));
+            roads.post(WAY.0, WAY.1, parcel(number, message(number)));
         }
         roads
     }
@@ -188,7 +190,7 @@ mod tests {
             of(Body::Stopping { clocks, handover })
         };
         let mut roads = Roads::new(2);
-        roads.post(0, 0, 1, 0, stopping(true));
+        roads.post(0, 1, parcel(0, stopping(true)));
         assert!(!arrives(&mut roads, 0));
         assert!(roads.arrive(0, 1, 0, &stopping(false)));
     }
@@ -204,6 +206,23 @@ mod tests {
         assert_eq!(roads.take(0, 1, 0, &message(6)), Some(6));
         assert_eq!(roads.take(0, 1, 0, &message(5)), None);
         assert_eq!(roads.take(0, 1, 0, &message(7)), Some(7));
+    }
+
+    #[test]
+    fn what_the_mesh_was_given_at_once_is_unheard_until_it_arrives() {
+        let mut roads = posted([5]);
+        roads.post(
+            0,
+            1,
+            Parcel {
+                is_late: true,
+                ..parcel(5, message(6))
+            },
+        );
+        assert_eq!(roads.unheard(0, 1, 5), Some(&*message(5)));
+        assert_eq!(roads.unheard(0, 1, 4), None);
+        assert!(arrives(&mut roads, 5));
+        assert_eq!(roads.unheard(0, 1, 5), None, "the other came late");
     }
 
     #[test]

@@ -112,11 +112,14 @@ impl Refs {
         }
         for (key, presence) in diff.leaves().iter() {
             let joined = diff.joins().get(key);
-            let latest =
-                joined.and_then(|one| one.metas().iter().filter_map(channel::number).max());
+            let joined = joined.map_or(&[][..], |presence| presence.metas());
             for left in presence.metas().iter().filter_map(channel::number) {
                 let is_own = self.own.get(&left).is_some_and(|own| own == key);
-                if is_own && latest.is_none_or(|latest| latest < left) {
+                // By what it became, by itself where its node takes another incarnation, or, where its
+                // node stops and hands over, by another's.
+                let is_replaced = |joined| joined >= left || !self.own.contains_key(&joined);
+                let mut joined = joined.iter().filter_map(channel::number);
+                if is_own && !joined.any(is_replaced) {
                     return Err(Rule::OwnStays);
                 }
             }

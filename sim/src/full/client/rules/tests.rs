@@ -383,6 +383,25 @@ fn what_the_client_tracks_leaves_only_when_it_says_so() {
     let mut wire = tracked();
     wire.send_with(1, "update", 4, &json!({ "key": "x", "meta": { "n": 8 } }));
     assert_eq!(wire.diff(&own(8, "d"), &own(7, "c")), Ok(()));
+    let mut back = tracked();
+    back.send_with(1, "update", 4, &json!({ "key": "x", "meta": { "n": 8 } }));
+    back.diff(&own(8, "d"), &own(7, "c")).unwrap();
+    back.send_with(1, "update", 5, &json!({ "key": "x", "meta": { "n": 6 } }));
+    assert_eq!(
+        back.diff(&own(6, "e"), &own(8, "d")),
+        Err(Rule::OwnStays),
+        "what was sent before takes the place of what came after"
+    );
+    assert_eq!(
+        tracked().diff(&own(7, "z"), &own(7, "c")),
+        Ok(()),
+        "in another incarnation of its node"
+    );
+    assert_eq!(
+        tracked().diff(&own(5, "z"), &own(7, "c")),
+        Ok(()),
+        "another's, as its node hands over"
+    );
     let mut split = tracked();
     split.send_with(1, "update", 4, &json!({ "key": "x", "meta": { "n": 8 } }));
     assert_eq!(
