@@ -1,5 +1,7 @@
 //! Deliberate defects, each at the boundary of a node, to prove that the simulation finds them.
 
+pub(crate) mod spoil;
+
 use std::fmt;
 
 macro_rules! defects {

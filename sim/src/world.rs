@@ -19,11 +19,12 @@ use presence_core::tracker::Tracker;
 use presence_core::tracker::journal::Input;
 
 use self::network::Link;
-use self::process::{Defects, Host, Parcel, Process};
+use self::process::{Host, Parcel, Process, Shard};
 use crate::cluster::{Checked, Cluster, Micros};
 use crate::coverage::Counted;
 use crate::outcome::{Failure, Invariant, Outcome};
 use crate::panic;
+use crate::sabotage::spoil::{Mouth, spoil_config};
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::schedule::Schedule;
 
@@ -363,24 +364,12 @@ impl<'a> World<'a> {
         let incarnation = self.incarnation(node, clock_ms);
         let spec = &self.cluster.nodes[node];
         let (name, pool) = (Arc::clone(&spec.name), spec.pool);
-        let reused = spec.lives > 0 && incarnation == spec.incarnation();
+        let is_reused = spec.lives > 0 && incarnation == spec.incarnation();
         let mut config = self.cluster.config.clone();
-        if self.saboteur.acts(Sabotage::EagerDown) {
-            // No shorter than what an idle node needs, which the configuration refuses.
-            config.down_period = config
-                .broadcast_period
-                .saturating_mul(config.max_silent_periods + 2)
-                + Duration::from_millis(1);
-        }
-        if self.saboteur.acts(Sabotage::LazyDown) {
-            config.down_period *= 3;
-            config.permdown_period *= 3;
-        }
-        let defects = Defects {
-            no_clocks: self.saboteur.acts(Sabotage::NoClocks),
-            refuses_transfers: self.saboteur.acts(Sabotage::TransfersRefused),
-            reused,
-        };
+        spoil_config(&mut self.saboteur, &mut config);
+        let mut mouth = Mouth::default();
+        mouth.is_clockless = self.saboteur.acts(Sabotage::NoClocks);
+        mouth.is_mute = self.saboteur.acts(Sabotage::TransfersRefused);
         let replica = ReplicaId::new(name, incarnation);
         let life = self.cluster.begin_life(node, &replica);
         for shard in 0..pool {
@@ -391,7 +380,8 @@ impl<'a> World<'a> {
                 .begin_shard(node, shard, tracker, Duration::ZERO);
         }
         let clock_ppm = self.schedule.nodes[node].clock_ppm;
-        let process = Process::new(life, now, clock_ppm, pool, defects);
+        let shard = Shard { timer: None, mouth };
+        let process = Process::new(life, now, clock_ppm, vec![shard; pool], is_reused);
         self.hosts[node].process = Some(process);
         for shard in 0..pool {
             self.drain(node, shard)?;

@@ -11,7 +11,7 @@ use presence_core::wire::cluster;
 use presence_server::cluster::{Handler, Mesh, Message, Peer, Transport};
 
 use super::gate::Process;
-use super::spoil::{Deafness, Spoiler};
+use super::spoil::{Ears, Mouths};
 use super::stage::{Happened, Micros, Stage, Way};
 use crate::coverage::Counted;
 
@@ -22,7 +22,7 @@ pub(super) struct Carrier {
     pub(super) stage: Arc<Stage>,
     pub(super) node: usize,
     pub(super) process: Process,
-    pub(super) spoiler: Spoiler,
+    pub(super) mouths: Mouths,
     /// How many messages for each node were dropped, as seen last.
     pub(super) dropped: Mutex<BTreeMap<Arc<str>, u64>>,
 }
@@ -35,7 +35,7 @@ impl Carrier {
             to: to.clone(),
             message: Box::new(message.clone()),
         });
-        let Some(message) = self.spoiler.spoil_sent(&self.stage, shard, to, message) else {
+        let Some(message) = self.mouths.spoil(&self.stage, shard, to, message) else {
             return;
         };
         let message = Arc::new(message);
@@ -145,7 +145,7 @@ pub(super) struct Ear {
     pub(super) node: usize,
     pub(super) inner: Arc<dyn Handler>,
     pub(super) stage: Arc<Stage>,
-    pub(super) deafness: Deafness,
+    pub(super) ears: Ears,
 }
 
 impl Handler for Ear {
@@ -184,7 +184,7 @@ impl Handler for Ear {
             if let Some(takes) = self.stage.slowness(self.node) {
                 tokio::time::sleep(takes.max(Duration::from_millis(1))).await;
             }
-            for message in self.deafness.spoil_heard(&self.stage, shard, message) {
+            for message in self.ears.spoil(&self.stage, shard, message) {
                 let message = Message::Tracker { shard, message };
                 self.inner.received(peer, message, bytes).await;
             }

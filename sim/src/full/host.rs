@@ -19,8 +19,9 @@ use tokio::time::Instant;
 use super::carrier::{Carrier, Ear};
 use super::environment::World;
 use super::journals::StageJournals;
-use super::spoil::{Deafness, Spoiler};
+use super::spoil::{Ears, Mouths};
 use super::stage::{Call, Happened, Stage};
+use crate::sabotage::spoil::spoil_config;
 use crate::truth;
 
 /// Where clients are awaited.
@@ -61,14 +62,13 @@ pub(super) fn silence(period: Duration, trip: Duration) -> Duration {
 }
 
 /// Runs a process of the node until it has stopped or is gone, if it is to run at all.
-pub(super) async fn run(stage: Arc<Stage>, setup: Setup) -> turmoil::Result {
+pub(super) async fn run(stage: Arc<Stage>, mut setup: Setup) -> turmoil::Result {
     let node = setup.node;
     let Some(mut beginning) = stage.begin(node) else {
         return Ok(());
     };
     let (process, mut crash) = (beginning.process.clone(), beginning.crash.clone());
-    let mut setup = setup;
-    setup.tracker = off(&stage, setup.tracker);
+    stage.sabotage(|saboteur| spoil_config(saboteur, &mut setup.tracker));
     let world = Arc::new(World::new(Arc::clone(&stage), node, &beginning));
     let calls = std::mem::replace(&mut beginning.calls, mpsc::unbounded_channel().1);
     let fast_ppm = setup.fast_ppm;
@@ -152,7 +152,7 @@ async fn begin(
         node: setup.node,
         inner: node.handler(),
         stage: Arc::clone(&stage),
-        deafness: Deafness::default(),
+        ears: Ears::default(),
     });
     let process = world.process();
     let mesh = Mesh::start(
@@ -167,7 +167,7 @@ async fn begin(
         stage: Arc::clone(&stage),
         node: setup.node,
         process: process.clone(),
-        spoiler: Spoiler::default(),
+        mouths: Mouths::default(),
         dropped: Mutex::default(),
     }));
     stage.hears(setup.node, node.handler());
@@ -209,20 +209,6 @@ async fn answer(
             }
         }
     }
-}
-
-/// Settings that are off, where that is the planted defect.
-fn off(stage: &Stage, mut config: tracker::Config) -> tracker::Config {
-    if stage.acts(crate::sabotage::Sabotage::EagerDown) {
-        // No shorter than what an idle node needs, which the configuration refuses.
-        let idle = config.max_silent_periods + 2;
-        config.down_period = config.broadcast_period * idle + Duration::from_millis(1);
-    }
-    if stage.acts(crate::sabotage::Sabotage::LazyDown) {
-        config.down_period *= 3;
-        config.permdown_period *= 3;
-    }
-    config
 }
 
 /// Lets a clock run fast: whenever it is a tick behind, it goes on by that at once. (turmoil moves the

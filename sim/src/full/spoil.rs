@@ -3,35 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use presence_core::clock::{Context, ReplicaId};
-use presence_core::delta::Delta;
+use presence_core::clock::ReplicaId;
 use presence_core::tracker::To;
 use presence_core::wire::cluster::{Body, Message};
 use presence_server::sabotage::{Defect, Saboteur};
 
 use super::stage::Stage;
 use crate::sabotage::Sabotage;
+use crate::sabotage::spoil::{Mouth, spoil_part};
 
-/// What a defect needs to know of what was sent.
+/// Planting defects into what a node's trackers send, by shard.
 #[derive(Debug, Default)]
-pub(super) struct Spoiler(Mutex<BTreeMap<u32, Sent>>);
+pub(super) struct Mouths(Mutex<BTreeMap<u32, Mouth>>);
 
-/// Of one shard.
-#[derive(Debug, Default)]
-struct Sent {
-    /// Up to where its last heartbeat told.
-    told: u64,
-    /// The last answer to each asker.
-    replies: BTreeMap<Arc<str>, Delta>,
-    /// Whether it answers nobody.
-    is_mute: bool,
-    /// Whether its heartbeats carry no clocks.
-    is_clockless: bool,
-}
-
-impl Spoiler {
+impl Mouths {
     /// What is sent in place of a message: nothing, where it is kept back.
-    pub(super) fn spoil_sent(
+    pub(super) fn spoil(
         &self,
         stage: &Stage,
         shard: u32,
@@ -39,39 +26,19 @@ impl Spoiler {
         message: &Message,
     ) -> Option<Message> {
         let mut message = message.clone();
-        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = sent.entry(shard).or_default();
-        match &mut message.body {
-            Body::Heartbeat { delta, clocks } => {
-                let leaves = delta.gone().any(|(_, gone)| !gone.is_empty());
-                if leaves && stage.acts(Sabotage::LeavesDropped) {
-                    delta.spoil_leaves(sent.told);
+        let mut mouths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mouth = mouths.entry(shard).or_default();
+        let is_sent = stage.sabotage(|saboteur| {
+            match message.body {
+                Body::Heartbeat { .. } => mouth.is_clockless |= saboteur.acts(Sabotage::NoClocks),
+                Body::TransferReply { .. } => {
+                    mouth.is_mute |= saboteur.acts(Sabotage::TransfersRefused);
                 }
-                sent.told = clocks.counter(&message.from).unwrap_or(0);
-                sent.is_clockless |= stage.acts(Sabotage::NoClocks);
-                if sent.is_clockless {
-                    *clocks = Context::new();
-                }
+                _ => {}
             }
-            Body::TransferReply { delta, .. } => {
-                sent.is_mute |= stage.acts(Sabotage::TransfersRefused);
-                if sent.is_mute {
-                    return None;
-                }
-                if let To::One(to) = to
-                    && stage.is_planted(Sabotage::OldStateReplayed)
-                {
-                    let earlier = sent.replies.insert(Arc::clone(to), delta.clone());
-                    if let Some(earlier) = earlier
-                        && stage.acts(Sabotage::OldStateReplayed)
-                    {
-                        *delta = earlier;
-                    }
-                }
-            }
-            _ => {}
-        }
-        Some(message)
+            mouth.spoil(saboteur, to, &mut message)
+        });
+        is_sent.then_some(message)
     }
 }
 
@@ -93,18 +60,13 @@ impl Saboteur for Stage {
     }
 }
 
-/// Planting defects into what a node's trackers hear.
+/// Planting defects into what a node's trackers hear, by shard: the newest life of each node.
 #[derive(Debug, Default)]
-pub(super) struct Deafness(Mutex<BTreeMap<u32, BTreeMap<Arc<str>, ReplicaId>>>);
+pub(super) struct Ears(Mutex<BTreeMap<u32, BTreeMap<Arc<str>, ReplicaId>>>);
 
-impl Deafness {
+impl Ears {
     /// What a shard is told in place of a message, in order.
-    pub(super) fn spoil_heard(
-        &self,
-        stage: &Stage,
-        shard: u32,
-        mut message: Message,
-    ) -> Vec<Message> {
+    pub(super) fn spoil(&self, stage: &Stage, shard: u32, mut message: Message) -> Vec<Message> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.entry(shard).or_default();
         let name = message.from.shared_name();
@@ -121,18 +83,7 @@ impl Deafness {
             let body = Body::Permdown;
             return vec![Message { from, body }, message];
         }
-        if let Body::TransferReply {
-            delta,
-            clocks,
-            last: last @ false,
-            ..
-        } = &mut message.body
-            && stage.acts(Sabotage::ChunkAsWhole)
-        {
-            let from = &message.from;
-            delta.spoil_whole(from, clocks.counter(from).unwrap_or(0));
-            *last = true;
-        }
+        stage.sabotage(|saboteur| spoil_part(saboteur, &mut message));
         vec![message]
     }
 }

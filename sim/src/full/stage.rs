@@ -368,11 +368,12 @@ impl Stage {
 
     /// Whether a planted defect acts at this opportunity.
     pub(super) fn acts(&self, what: Sabotage) -> bool {
-        self.lock().saboteur.acts(what)
+        self.sabotage(|saboteur| saboteur.acts(what))
     }
 
-    pub(super) fn is_planted(&self, what: Sabotage) -> bool {
-        self.lock().saboteur.is(what)
+    /// Has the planted defect asked and counted.
+    pub(super) fn sabotage<T>(&self, plant: impl FnOnce(&mut Saboteur) -> T) -> T {
+        plant(&mut self.lock().saboteur)
     }
 
     /// How often the planted defect has acted.

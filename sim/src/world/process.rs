@@ -1,14 +1,13 @@
 //! The processes of a simulation: their clocks, their timers and what waits for them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use presence_core::delta::Delta;
 use presence_core::wire::cluster::Message;
 
 use crate::cluster::Micros;
+use crate::sabotage::spoil::Mouth;
 
 /// What a node runs on.
 #[derive(Default)]
@@ -31,7 +30,8 @@ pub(super) struct Process {
     pub(super) slow_until: Micros,
     pub(super) slow_us: Micros,
     pub(super) stopping: bool,
-    pub(super) defects: Defects,
+    /// It began under the incarnation of the life before, and is deaf to what tells it so: a defect.
+    pub(super) is_reused: bool,
 }
 
 /// A message on its way.
@@ -44,24 +44,12 @@ pub(super) struct Parcel {
     pub(super) message: Rc<Message>,
 }
 
-/// What is wrong with a life from its start.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Defects {
-    pub(super) no_clocks: bool,
-    pub(super) refuses_transfers: bool,
-    /// It began under the incarnation of the life before, and is deaf to what tells it so.
-    pub(super) reused: bool,
-}
-
 /// What surrounds a tracker.
 #[derive(Clone, Default)]
 pub(super) struct Shard {
     /// When it is next called, if nothing comes before.
     pub(super) timer: Option<Micros>,
-    /// The last answer to each asker, for a defect to give again.
-    pub(super) replies: BTreeMap<Arc<str>, Delta>,
-    /// Up to where its last heartbeat told.
-    pub(super) told: u64,
+    pub(super) mouth: Mouth,
 }
 
 impl Process {
@@ -69,21 +57,21 @@ impl Process {
         life: u32,
         started: Micros,
         clock_ppm: i64,
-        pool: usize,
-        defects: Defects,
+        shards: Vec<Shard>,
+        is_reused: bool,
     ) -> Self {
         Self {
             life,
             started,
             clock_ppm,
-            shards: vec![Shard::default(); pool],
+            shards,
             inbox: VecDeque::new(),
             paused_until: 0,
             busy_until: 0,
             slow_until: 0,
             slow_us: 0,
             stopping: false,
-            defects,
+            is_reused,
         }
     }
 

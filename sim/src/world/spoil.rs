@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_core::clock::{Context, ReplicaId};
+use presence_core::clock::ReplicaId;
 use presence_core::delta::Delta;
-use presence_core::tracker::{To, Tracker, Transmit};
+use presence_core::tracker::{Tracker, Transmit};
 use presence_core::wire::cluster::{Body, Message};
 
 use super::World;
 use crate::cluster::{Checked, Told};
+use crate::sabotage::spoil::spoil_part;
 use crate::sabotage::{Sabotage, Saboteur};
 
 impl World<'_> {
@@ -46,40 +47,13 @@ impl World<'_> {
         shard: usize,
         transmit: &mut Transmit,
     ) -> bool {
-        let (Some(process), Some(tracker)) = (
-            &mut self.hosts[node].process,
-            self.cluster.shard(node, shard),
-        ) else {
+        let Some(process) = &mut self.hosts[node].process else {
             return true;
         };
-        let of_shard = &mut process.shards[shard];
-        match &mut transmit.message.body {
-            Body::Heartbeat { delta, clocks } => {
-                let leaves = delta.gone().any(|(_, gone)| !gone.is_empty());
-                if leaves && self.saboteur.acts(Sabotage::LeavesDropped) {
-                    delta.spoil_leaves(of_shard.told);
-                }
-                of_shard.told = clocks.counter(tracker.tracker.replica()).unwrap_or(0);
-                if process.defects.no_clocks {
-                    *clocks = Context::new();
-                }
-            }
-            Body::TransferReply { .. } if process.defects.refuses_transfers => return false,
-            Body::TransferReply { delta, .. } => {
-                if self.saboteur.is(Sabotage::OldStateReplayed)
-                    && let To::One(to) = &transmit.to
-                {
-                    let earlier = of_shard.replies.insert(Arc::clone(to), delta.clone());
-                    if let Some(earlier) = earlier
-                        && self.saboteur.acts(Sabotage::OldStateReplayed)
-                    {
-                        *delta = earlier;
-                    }
-                }
-            }
-            _ => {}
-        }
-        true
+        let Transmit { to, message } = transmit;
+        process.shards[shard]
+            .mouth
+            .spoil(&mut self.saboteur, to, message)
     }
 
     /// Plants a defect into what is taken.
@@ -96,7 +70,7 @@ impl World<'_> {
         ) else {
             return;
         };
-        if process.defects.reused
+        if process.is_reused
             && let Body::Heartbeat { clocks, .. } | Body::TransferReply { clocks, .. } =
                 &mut message.body
         {
@@ -137,18 +111,7 @@ fn spoil_taken(
     message: &mut Message,
     now: Duration,
 ) {
-    if let Body::TransferReply {
-        delta,
-        clocks,
-        last: last @ false,
-        ..
-    } = &mut message.body
-    {
-        if saboteur.acts(Sabotage::ChunkAsWhole) {
-            let from = &message.from;
-            delta.spoil_whole(from, clocks.counter(from).unwrap_or(0));
-            *last = true;
-        }
+    if spoil_part(saboteur, message) {
         return;
     }
     let known = tracker.status(message.from.name());
