@@ -25,6 +25,7 @@ mod writing;
 
 use std::time::Duration;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use presence_core::clock::ReplicaId;
@@ -228,6 +229,25 @@ impl<'a> Cluster<'a> {
     pub(crate) fn named(&self, name: &str) -> usize {
         let found = self.nodes.iter().position(|node| *node.name == *name);
         found.expect("a schedule names nodes that are there")
+    }
+
+    /// The ways from the ones to the others and, unless it is one way, back; each once.
+    pub(crate) fn between(
+        &self,
+        from: &[String],
+        to: &[String],
+        one_way: bool,
+    ) -> Vec<(usize, usize)> {
+        let mut ways = BTreeSet::new();
+        for from in from.iter().map(|name| self.named(name)) {
+            for to in to.iter().map(|name| self.named(name)) {
+                if from != to {
+                    ways.insert((from, to));
+                    ways.extend((!one_way).then_some((to, from)));
+                }
+            }
+        }
+        ways.into_iter().collect()
     }
 
     /// What a run came to, as far as the cluster knows it.

@@ -16,6 +16,7 @@ mod carrier;
 mod client;
 mod environment;
 mod gate;
+mod happened;
 mod host;
 mod journals;
 mod judge;

@@ -102,7 +102,7 @@ fn network(network: &Network) -> String {
     let mut text = format!(
         "{} to {} ms, {}",
         ms(network.latency_us),
-        ms(network.latency_us + network.jitter_us),
+        ms(network.trip_us()),
         if network.ordered {
             "in order"
         } else {

@@ -348,7 +348,35 @@ impl Schedule {
     }
 }
 
+impl Network {
+    /// The longest that a message takes, in microseconds.
+    pub(crate) fn trip_us(&self) -> u64 {
+        self.latency_us + self.jitter_us
+    }
+}
+
+impl NodeSpec {
+    /// How many shards it has.
+    pub(crate) fn pool(&self, schedule: &Schedule) -> usize {
+        self.pool_size.unwrap_or(schedule.settings.pool_size)
+    }
+}
+
 impl Action {
+    /// A fault of the network, in a few words; none of what is another.
+    pub(crate) fn fault(&self) -> String {
+        match self {
+            Self::Cut {
+                from, to, one_way, ..
+            } => {
+                let way = if *one_way { "→" } else { "⇹" };
+                format!("cut {} {way} {}", from.join(" "), to.join(" "))
+            }
+            Self::Hold { from, to, .. } => format!("hold {} ⇹ {}", from.join(" "), to.join(" ")),
+            _ => String::new(),
+        }
+    }
+
     /// What is more than a simulation takes.
     fn excess(&self) -> Option<String> {
         let (name, ms) = match self {

@@ -16,7 +16,7 @@ impl Cluster<'_> {
         let config = &self.config;
         let period = config.broadcast_period.as_micros() as u64;
         let network = &self.schedule.network;
-        let trip = network.latency_us + network.jitter_us;
+        let trip = network.trip_us();
         let entries = self.truth.tracked() as u64;
         let chunks = entries / config.chunk_values as u64 + 4 * self.nodes.len() as u64;
         let samples = u64::from(config.clock_sample_periods) * 4;

@@ -118,7 +118,7 @@ pub(super) struct Stopping {
 
 impl Node {
     pub(super) fn new(spec: &NodeSpec, schedule: &Schedule) -> Self {
-        let pool = spec.pool_size.unwrap_or(schedule.settings.pool_size);
+        let pool = spec.pool(schedule);
         Self {
             name: spec.name.as_str().into(),
             spec: spec.clone(),

@@ -1,5 +1,6 @@
 //! Writing down what happens.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use presence_core::wire::cluster::{Body, Message};
@@ -268,8 +269,15 @@ impl Cluster<'_> {
     }
 
     /// Something goes wrong between nodes for so long.
-    pub(crate) fn fault(&mut self, nodes: Vec<usize>, what: String, us: Micros) {
+    /// A fault of the network on these links.
+    pub(crate) fn fault(
+        &mut self,
+        links: impl Iterator<Item = (usize, usize)>,
+        what: String,
+        us: Micros,
+    ) {
         let now = self.now;
+        let nodes: BTreeSet<usize> = links.flat_map(|(from, to)| [from, to]).collect();
         self.log_all(|| format!("{what} for {} ms", us / 1000));
         if let Some(trace) = &mut self.trace {
             trace.traced.spans.push(Span {
@@ -277,7 +285,7 @@ impl Cluster<'_> {
                 what,
                 from: now,
                 to: Some(now + us),
-                nodes,
+                nodes: nodes.into_iter().collect(),
             });
         }
     }

@@ -11,8 +11,10 @@ use presence_core::wire::cluster;
 use presence_server::cluster::{Handler, Mesh, Message, Peer, Transport};
 
 use super::gate::Process;
+use super::happened::Happened;
 use super::spoil::{Ears, Mouths};
-use super::stage::{Happened, Micros, Stage, Way};
+use super::stage::{Stage, Way};
+use crate::cluster::Micros;
 use crate::coverage::Counted;
 
 /// A node's transport: the mesh, behind what goes wrong.

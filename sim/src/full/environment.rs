@@ -11,7 +11,7 @@ use presence_server::env::{BoxStream, Environment, Listener};
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::gate::Process;
-use super::stage::{Beginning, Stage, Stop};
+use super::stage::{Stage, Stop};
 use super::stream::Fated;
 
 /// The world of one life of a node.
@@ -25,18 +25,25 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn process(&self) -> &Process {
-        &self.process
-    }
-
-    pub(super) fn new(stage: Arc<Stage>, node: usize, beginning: &Beginning) -> Self {
+    /// `seed` is that of the random numbers that the node draws.
+    pub(super) fn new(
+        stage: Arc<Stage>,
+        node: usize,
+        process: Process,
+        stop: Arc<Stop>,
+        seed: u64,
+    ) -> Self {
         Self {
             stage,
             node,
-            process: beginning.process.clone(),
-            stop: Arc::clone(&beginning.stop),
-            rng: Mutex::new(Rng::with_seed(beginning.seed)),
+            process,
+            stop,
+            rng: Mutex::new(Rng::with_seed(seed)),
         }
+    }
+
+    pub(super) fn process(&self) -> &Process {
+        &self.process
     }
 }
 

@@ -18,9 +18,11 @@ use tokio::time::Instant;
 
 use super::carrier::{Carrier, Ear};
 use super::environment::World;
+use super::happened::Happened;
 use super::journals::StageJournals;
+use super::play::TICK;
 use super::spoil::{Ears, Mouths};
-use super::stage::{Call, Happened, Stage};
+use super::stage::{Beginning, Call, Stage};
 use crate::sabotage::spoil::spoil_config;
 use crate::truth;
 
@@ -43,10 +45,7 @@ pub(super) struct Setup {
     /// The longest that a message takes.
     pub(super) trip: Duration,
     pub(super) queue_bytes: usize,
-    pub(super) socket_queue_bytes: usize,
-    pub(super) drain_batch: usize,
     pub(super) tokens: Tokens,
-    pub(super) tick: Duration,
 }
 
 /// How long a WebSocket may be silent.
@@ -64,15 +63,20 @@ pub(super) fn silence(period: Duration, trip: Duration) -> Duration {
 /// Runs a process of the node until it has stopped or is gone, if it is to run at all.
 pub(super) async fn run(stage: Arc<Stage>, mut setup: Setup) -> turmoil::Result {
     let node = setup.node;
-    let Some(mut beginning) = stage.begin(node) else {
+    let Some(beginning) = stage.begin(node) else {
         return Ok(());
     };
-    let (process, mut crash) = (beginning.process.clone(), beginning.crash.clone());
+    let Beginning {
+        process,
+        stop,
+        mut crash,
+        calls,
+        seed,
+    } = beginning;
     stage.sabotage(|saboteur| spoil_config(saboteur, &mut setup.tracker));
-    let world = Arc::new(World::new(Arc::clone(&stage), node, &beginning));
-    let calls = std::mem::replace(&mut beginning.calls, mpsc::unbounded_channel().1);
+    let world = World::new(Arc::clone(&stage), node, process.clone(), stop, seed);
+    let world = Arc::new(world);
     let fast_ppm = setup.fast_ppm;
-    let tick = setup.tick;
     let serving = {
         let stage = Arc::clone(&stage);
         process.task(Box::pin(async move {
@@ -87,7 +91,7 @@ pub(super) async fn run(stage: Arc<Stage>, mut setup: Setup) -> turmoil::Result 
     tokio::select! {
         biased;
         () = crashed => {}
-        () = skew(&stage, fast_ppm, tick) => {}
+        () = skew(&stage, fast_ppm) => {}
         () = serving => {}
     }
     process.end();
@@ -107,7 +111,7 @@ async fn begin(
         name: Arc::clone(&setup.name),
         tracker: setup.tracker.clone(),
         pool_size: setup.pool_size,
-        socket_queue_bytes: setup.socket_queue_bytes,
+        socket_queue_bytes: 256 << 10,
         journals: Some(Arc::new(StageJournals {
             stage: Arc::clone(&stage),
             node: setup.node,
@@ -116,7 +120,7 @@ async fn begin(
         send_timeout: IDLE,
         poll_window: POLL_WINDOW,
         request_timeout: IDLE,
-        drain_batch: setup.drain_batch,
+        drain_batch: 3,
         drain_pause: Duration::from_millis(500),
         shutdown_timeout: Duration::from_secs(5),
         sabotage: Sabotage::new(Arc::clone(&stage) as _),
@@ -214,10 +218,11 @@ async fn answer(
 /// Lets a clock run fast: whenever it is a tick behind, it goes on by that at once. (turmoil moves the
 /// clock of each host by the same; a clock that is moved by less than a tick within one is not ahead
 /// after it.)
-async fn skew(stage: &Stage, fast_ppm: u64, tick: Duration) {
+async fn skew(stage: &Stage, fast_ppm: u64) {
     if fast_ppm == 0 {
         return std::future::pending().await;
     }
+    let tick = Duration::from_micros(TICK);
     let (start, began) = (Instant::now(), stage.now());
     loop {
         tokio::time::sleep(tick).await;

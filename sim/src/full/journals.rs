@@ -6,7 +6,8 @@ use std::sync::Arc;
 use presence_core::tracker::journal::{Header, Record};
 use presence_server::journal::{Journal, Journals};
 
-use super::stage::{Happened, Stage};
+use super::happened::Happened;
+use super::stage::Stage;
 
 /// Notes what happens to the shards of a node.
 #[derive(Debug)]

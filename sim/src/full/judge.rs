@@ -5,8 +5,11 @@
 //! that their nodes had, and, once faults have ended, who is there.
 
 mod clients;
+mod histories;
 mod promises;
 mod roads;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,18 +20,21 @@ use presence_core::tracker::journal::{Header, Input, Record};
 use presence_core::tracker::{To, Transmit};
 use presence_core::wire::cluster::{Body, Message};
 
-use self::clients::Histories;
+use self::histories::Histories;
 use self::promises::Promises;
 use self::roads::{Parcel, Roads};
+use super::happened::Happened;
 use super::host::{IDLE, MAX_BACKOFF, POLL_WINDOW, silence};
 use super::people::People;
-use super::stage::{Happened, Micros};
 pub(super) use crate::cluster::Checked;
-use crate::cluster::{Cluster, words};
+use crate::cluster::{Cluster, Micros, words};
 use crate::coverage::{Counted, Coverage};
 use crate::outcome::{Failure, Invariant, Outcome, Traffic};
 use crate::schedule::Schedule;
 use crate::truth::Number;
+
+/// For how long after its end a process may be taken for gone, though the next one runs.
+const GONE_US: Micros = 30_000_000;
 
 /// Whose a presence is: a client's, in a topic, under a key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -269,7 +275,7 @@ impl<'a> Judge<'a> {
             self.cluster.coverage.count(Counted::CrashSeen);
         }
         let gone = &self.cluster.nodes[of];
-        let was_gone = gone.ended.is_some_and(|ended| ended + 30_000_000 > now);
+        let was_gone = gone.ended.is_some_and(|ended| ended + GONE_US > now);
         if gone.life.is_none() || was_gone {
             return Ok(());
         }
@@ -290,7 +296,7 @@ impl<'a> Judge<'a> {
     /// So many periods, and what messages take.
     fn soon(&self, periods: u64) -> Micros {
         let network = &self.schedule.network;
-        let trip = network.latency_us + network.jitter_us;
+        let trip = network.trip_us();
         periods * self.schedule.settings.broadcast_period * 1000 + 10 * trip + 500_000
     }
 
@@ -385,9 +391,17 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn fault(&mut self, links: &[(usize, usize)], what: String, ms: u64) {
-        let count = self.schedule.nodes.len();
-        let links: Vec<usize> = links.iter().map(|(from, to)| from * count + to).collect();
-        self.cluster.fault(links, what, ms * 1000);
+        self.cluster.fault(links.iter().copied(), what, ms * 1000);
+    }
+
+    /// The ways from the ones to the others and, unless it is one way, back.
+    pub(super) fn between(
+        &self,
+        from: &[String],
+        to: &[String],
+        one_way: bool,
+    ) -> Vec<(usize, usize)> {
+        self.cluster.between(from, to, one_way)
     }
 
     // What must hold in the end.
@@ -398,7 +412,7 @@ impl<'a> Judge<'a> {
         let settings = &self.schedule.settings;
         let period = Duration::from_millis(settings.broadcast_period);
         let network = &self.schedule.network;
-        let trip = Duration::from_micros(network.latency_us + network.jitter_us);
+        let trip = Duration::from_micros(network.trip_us());
         let second = Duration::from_secs(1);
         // A connection that hangs is given up, the next dial waits, and takes its time.
         let dial = (period * 3).max(second).max(trip * 10) + MAX_BACKOFF + Duration::from_secs(5);

@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::client::{Outside, Said};
 use super::environment::connect;
 use super::gate::Process;
+use super::happened::Happened;
 use super::host::HTTP;
-use super::stage::{Happened, Stage};
+use super::stage::Stage;
 use crate::sabotage::Sabotage;
 use crate::truth::Number;
 

@@ -1,6 +1,6 @@
 //! Who uses the cluster: a client for each process of the schedule, and what it wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,13 +52,13 @@ pub(super) struct Birth {
 pub(super) struct Client {
     /// The node that the schedule has put it on.
     home: usize,
-    process: u64,
+    name: Arc<str>,
     orders: mpsc::UnboundedSender<Order>,
     network: Process,
     /// Whether its user is there: not once it has closed its tab, crashed, or closed its laptop.
     pub(super) is_there: bool,
-    /// What it is tracked under, and the number that a node has last said ok to.
-    pub(super) wants: BTreeMap<(Arc<str>, Arc<str>), Option<Number>>,
+    /// The topics and keys that it is to be tracked in and under.
+    pub(super) wants: BTreeSet<(Arc<str>, Arc<str>)>,
     /// The topics that it has joined, or wants to.
     pub(super) topics: BTreeMap<Arc<str>, Membership>,
     /// The node that it is connected to, and in which life.
@@ -81,8 +81,8 @@ pub(super) struct Membership {
 }
 
 impl Client {
-    pub(super) fn name(&self) -> String {
-        format!("u{}", self.process)
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The node that it is connected to, or else the one that it began with.
@@ -96,9 +96,6 @@ impl Client {
         for membership in self.topics.values_mut() {
             membership.is_joined = false;
             membership.is_synced = false;
-        }
-        for want in self.wants.values_mut() {
-            *want = None;
         }
     }
 }
@@ -214,11 +211,11 @@ impl People {
         let _ = self.hosts[id % self.hosts.len()].send(birth);
         self.clients.push(Client {
             home: node,
-            process,
+            name: format!("u{process}").into(),
             orders,
             network,
             is_there: true,
-            wants: BTreeMap::new(),
+            wants: BTreeSet::new(),
             topics: BTreeMap::new(),
             connected: None,
             speaks,
@@ -248,7 +245,7 @@ impl People {
         let client = &mut self.clients[id];
         client.topics.entry(Arc::clone(topic)).or_default();
         let place = (Arc::clone(topic), Arc::clone(key));
-        client.wants.entry(place).or_insert(None);
+        client.wants.insert(place);
         let (topic, key) = (topic.to_string(), key.to_string());
         self.order(id, Order::Track { topic, key });
     }
@@ -256,7 +253,7 @@ impl People {
     /// Changes a presence that it has; whether it has it.
     pub(super) fn update(&mut self, id: usize, topic: &Arc<str>, key: &Arc<str>) -> bool {
         let place = (Arc::clone(topic), Arc::clone(key));
-        let has = self.clients[id].wants.contains_key(&place);
+        let has = self.clients[id].wants.contains(&place);
         if has {
             let (topic, key) = (topic.to_string(), key.to_string());
             self.order(id, Order::Update { topic, key });
@@ -266,7 +263,7 @@ impl People {
 
     pub(super) fn untrack(&mut self, id: usize, topic: &Arc<str>, key: &Arc<str>) -> bool {
         let place = (Arc::clone(topic), Arc::clone(key));
-        let had = self.clients[id].wants.remove(&place).is_some();
+        let had = self.clients[id].wants.remove(&place);
         if had {
             let (topic, key) = (topic.to_string(), key.to_string());
             self.order(id, Order::Untrack { topic, key });
@@ -277,7 +274,7 @@ impl People {
     pub(super) fn leave(&mut self, id: usize, topic: &Arc<str>) -> bool {
         let client = &mut self.clients[id];
         let had = client.topics.remove(topic).is_some();
-        client.wants.retain(|(in_topic, _), _| in_topic != topic);
+        client.wants.retain(|(in_topic, _)| in_topic != topic);
         if had {
             let topic = topic.to_string();
             self.order(id, Order::Leave { topic });

@@ -1,27 +1,30 @@
 //! A run: the schedule's steps, tick after tick.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod actions;
+mod setups;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fastrand::Rng;
-use presence_core::wire::cluster::Version;
-use presence_server::app::{Tokens, conformance};
 use tokio::sync::mpsc;
 use turmoil::Sim;
 
-use super::client::Order;
-use super::host::{self, Setup};
+use self::actions::topics;
+use self::setups::setups;
+use super::happened::Happened;
+use super::host;
 use super::judge::{Checked, Judge};
 use super::links::Links;
 use super::people::{self, HOSTS, People};
-use super::stage::{Call, EPOCH, Happened, Micros, Stage, Written};
+use super::stage::{Call, EPOCH, Stage, Written};
+use crate::cluster::Micros;
 use crate::coverage::Counted;
 use crate::outcome::{Failure, Outcome};
 use crate::panic;
 use crate::sabotage::Saboteur;
-use crate::schedule::{Action, NodeSpec, Schedule};
-use crate::truth::Number;
+use crate::schedule::Schedule;
 use crate::world::Options;
 
 /// A step of time, in microseconds: what happens within one happens at once.
@@ -82,9 +85,7 @@ impl<'a> Play<'a> {
             .tick_duration(Duration::from_micros(TICK))
             .tcp_capacity(1024)
             .min_message_latency(Duration::from_micros(network.latency_us))
-            .max_message_latency(Duration::from_micros(
-                network.latency_us + network.jitter_us,
-            ))
+            .max_message_latency(Duration::from_micros(network.trip_us()))
             .enable_random_order()
             .build();
         let names: Vec<Arc<str>> = schedule
@@ -106,8 +107,8 @@ impl<'a> Play<'a> {
             births
         });
         let hosts = hosts.collect();
-        let pool = |node: &NodeSpec| node.pool_size.unwrap_or(schedule.settings.pool_size);
-        let pools = schedule.nodes.iter().map(pool).collect();
+        let pools = schedule.nodes.iter().map(|node| node.pool(schedule));
+        let pools = pools.collect();
         let people = People::new(
             Arc::clone(&stage),
             schedule.seed,
@@ -300,340 +301,6 @@ impl<'a> Play<'a> {
             .retain(|_, due| !matches!(due, Due::Mend(_) | Due::Release(_)) || !all);
     }
 
-    // What the schedule does.
-
-    fn act(&mut self, action: &Action) {
-        let node = |name: &str| self.stage.node_named(name).unwrap_or_default();
-        match action {
-            Action::Track {
-                node: name,
-                process,
-                topic,
-                key,
-            } => self.track(node(name), *process, topic, key),
-            Action::Update {
-                node: name,
-                process,
-                topic,
-                key,
-            } => {
-                let (node, topic, key) = (node(name), topic_of(topic), Arc::from(&**key));
-                if let Some(id) = self.people.find(node, *process)
-                    && self.people.update(id, &topic, &key)
-                {
-                    self.judge
-                        .log_user(&self.people, id, || format!("updates {key:?} in {topic:?}"));
-                }
-            }
-            Action::Untrack {
-                node: name,
-                process,
-                topic,
-                key,
-            } => {
-                let (node, topic, key) = (node(name), topic_of(topic), Arc::from(&**key));
-                if let Some(id) = self.people.find(node, *process)
-                    && self.people.untrack(id, &topic, &key)
-                {
-                    self.judge.log_user(&self.people, id, || {
-                        format!("untracks {key:?} in {topic:?}")
-                    });
-                }
-            }
-            Action::End {
-                node: name,
-                process,
-            } => {
-                if let Some(id) = self.people.find(node(name), *process) {
-                    self.depart(id);
-                }
-            }
-            Action::UpdateTopic { node: name, topic } => {
-                let (node, topic) = (node(name), topic_of(topic));
-                self.stage.count(Counted::MassUpdate);
-                self.stage.call(node, Call::UpdateTopic(topic));
-            }
-            Action::Storm {
-                node: name,
-                topic,
-                first,
-                count,
-            } => {
-                let node = node(name);
-                if self.stage.is_up(node) {
-                    self.stage.count(Counted::Storm);
-                }
-                for process in *first..*first + *count {
-                    // One client for all of them: so many sockets would be a test of turmoil.
-                    self.track(node, *first, topic, &format!("user {}", process % 1000));
-                }
-            }
-            Action::Exodus { node: name } => {
-                let there = self.people.of_node(node(name));
-                if !there.is_empty() {
-                    self.stage.count(Counted::Exodus);
-                }
-                there.into_iter().for_each(|id| self.depart(id));
-            }
-            Action::Start {
-                node: name,
-                clock_ms,
-            } => self.start(node(name), *clock_ms),
-            Action::Crash { node: name } => {
-                let node = node(name);
-                if self.stage.runs(node) {
-                    self.stage.count(Counted::Crash);
-                    self.judge.log(node, "crashes");
-                    self.darken(node);
-                    self.stage.crash(node);
-                }
-            }
-            // How long its sockets take to drain is the node's own matter.
-            Action::Stop { node: name, .. } => {
-                let node = node(name);
-                if self.stage.runs(node) && !self.stage.is_paused(node) {
-                    self.stage
-                        .count(match self.schedule.settings.permdown_on_shutdown {
-                            true => Counted::Goodbye,
-                            false => Counted::Stop,
-                        });
-                    self.judge.log(node, "is asked to stop");
-                    self.stage.stop(node);
-                }
-            }
-            Action::Pause { node: name, ms } => {
-                let node = node(name);
-                let life = self.judge.life_of(node);
-                if let Some(life) = life.filter(|_| !self.stage.is_paused(node)) {
-                    self.stage.count(Counted::Paused);
-                    self.judge.paused(node, *ms);
-                    self.stage.pause(node, true);
-                    self.in_ms(*ms, Due::Resume { node, life });
-                }
-            }
-            Action::Slow {
-                node: name,
-                us_per_message,
-                ms,
-            } => {
-                let node = node(name);
-                if self.stage.is_up(node) {
-                    self.stage.count(Counted::SlowNode);
-                    self.judge.slow(node, *us_per_message, *ms);
-                    self.stage.slow(node, *us_per_message, self.now + ms * 1000);
-                }
-            }
-            Action::Cut {
-                from,
-                to,
-                one_way,
-                ms,
-            } => {
-                let links = self.between(from, to, *one_way);
-                if links.is_empty() {
-                    return;
-                }
-                self.stage.count(match one_way {
-                    true => Counted::OneWayCut,
-                    false => Counted::Partition,
-                });
-                let way = if *one_way { "→" } else { "⇹" };
-                let what = format!("cut {} {way} {}", from.join(" "), to.join(" "));
-                self.judge.fault(&links, what, *ms);
-                for &(from, to) in &links {
-                    self.links.cut(&self.sim, from, to);
-                }
-                self.in_ms(*ms, Due::Mend(links));
-            }
-            Action::Hold { from, to, ms } => {
-                let links = self.between(from, to, false);
-                let what = format!("hold {} ⇹ {}", from.join(" "), to.join(" "));
-                self.judge.fault(&links, what, *ms);
-                for &(from, to) in &links {
-                    self.links.hold(&self.sim, from, to);
-                }
-                self.in_ms(*ms, Due::Release(links));
-            }
-            Action::Accuse { at, of } => {
-                let (at, of) = (node(at), node(of));
-                let handler = self.stage.handler(at).filter(|_| !self.stage.is_paused(at));
-                if let Some(handler) = handler.filter(|_| at != of && self.stage.runs(of)) {
-                    self.stage.count(Counted::WrongGuess);
-                    let name = self.stage.name(of);
-                    self.judge.log(at, format!("is told that {name} is gone"));
-                    handler.gone(&name);
-                    // Both are connected, so they speak again.
-                    self.in_ms(300, Due::Connected { at: of, of: at });
-                }
-            }
-            Action::Reset {
-                node: name,
-                process,
-            } => {
-                if let Some(id) = self.people.find(node(name), *process) {
-                    let reset = ("reset", 0);
-                    self.judge
-                        .befalls(&self.people, id, reset, || "loses its connection".into());
-                    self.people.order(id, Order::Reset);
-                }
-            }
-            Action::Move {
-                node: name,
-                process,
-                to,
-            } => {
-                let (node, to) = (node(name), node(to));
-                if let Some(id) = self.people.find(node, *process) {
-                    self.stage.count(Counted::Moved);
-                    let name = self.stage.name(to);
-                    self.judge
-                        .log_user(&self.people, id, || format!("goes on at {name}"));
-                    self.people.order(id, Order::Move { node: to });
-                }
-            }
-            Action::Stall {
-                node: name,
-                process,
-                ms,
-            } => {
-                if let Some(id) = self.people.find(node(name), *process) {
-                    self.stage.count(Counted::Stalled);
-                    let told = || format!("is cut off for {ms} ms");
-                    self.judge.befalls(&self.people, id, ("cut off", *ms), told);
-                    self.people.stall(id, true);
-                    self.in_ms(*ms, Due::Unstall(id));
-                }
-            }
-            Action::Lag {
-                node: name,
-                process,
-                us_per_message,
-                ms,
-            } => {
-                if let Some(id) = self.people.find(node(name), *process) {
-                    self.stage.count(Counted::SlowReader);
-                    let told = || format!("takes {us_per_message} µs a message for {ms} ms");
-                    self.judge.befalls(&self.people, id, ("slow", *ms), told);
-                    self.people.order(id, people::slow(*us_per_message, *ms));
-                }
-            }
-            Action::Leave {
-                node: name,
-                process,
-                topic,
-            } => {
-                let (node, topic) = (node(name), topic_of(topic));
-                if let Some(id) = self.people.find(node, *process)
-                    && self.people.leave(id, &topic)
-                {
-                    self.stage.count(Counted::Left);
-                    self.judge
-                        .log_user(&self.people, id, || format!("leaves {topic:?}"));
-                }
-            }
-            Action::Shout {
-                node: name,
-                process,
-                topic,
-            } => {
-                if let Some(id) = self.people.find(node(name), *process) {
-                    self.stage.count(Counted::Shout);
-                    self.shout(id, &topic_of(topic));
-                }
-            }
-        }
-    }
-
-    /// A client says something that nobody has said.
-    fn shout(&mut self, id: usize, topic: &Arc<str>) -> Number {
-        let number = self.stage.next_number();
-        self.judge
-            .log_user(&self.people, id, || format!("shouts {number} in {topic:?}"));
-        let topic = topic.to_string();
-        self.people.order(id, Order::Shout { topic, number });
-        number
-    }
-
-    fn track(&mut self, node: usize, process: u64, topic: &str, key: &str) {
-        // As in the first tier: nobody comes to a node that does not run.
-        let is_new = self.people.find(node, process).is_none();
-        if is_new && !self.stage.is_up(node) {
-            return;
-        }
-        let (topic, key) = (topic_of(topic), Arc::from(key));
-        let id = self.people.find_or_begin(node, process);
-        if is_new {
-            self.judge.comes(&self.people, id);
-        }
-        self.judge
-            .log_user(&self.people, id, || format!("tracks {key:?} in {topic:?}"));
-        self.people.track(id, &topic, &key);
-    }
-
-    fn depart(&mut self, id: usize) {
-        let what = self.people.depart(id);
-        self.judge.goes(&self.people, id, what);
-    }
-
-    /// Where a machine goes with its process, nobody is told that their connections end.
-    fn darken(&mut self, node: usize) {
-        if self.stage.machines_stay() {
-            return;
-        }
-        let others = (0..self.schedule.nodes.len()).filter(|&other| other != node);
-        let links: Vec<_> = others
-            .flat_map(|other| [(node, other), (other, node)])
-            .collect();
-        for &(from, to) in &links {
-            self.links.cut(&self.sim, from, to);
-        }
-        // Once they have ended.
-        self.at(self.now + 2 * TICK, Due::Mend(links));
-    }
-
-    fn start(&mut self, node: usize, clock_ms: i64) {
-        if self.stage.is_ending(node) {
-            // Its process is there yet: whoever starts it again waits for that.
-            return self.at(self.now + TICK, Due::Start { node, clock_ms });
-        }
-        if self.stage.runs(node) {
-            return;
-        }
-        self.judge.count_restart(node);
-        if self.stage.is_apart() {
-            self.stage.count(Counted::StartedApart);
-        }
-        self.stage.want(node, clock_ms);
-        self.sim.bounce(&*self.stage.name(node));
-    }
-
-    fn resume(&mut self, node: usize) {
-        self.judge.resumed(node);
-        self.stage.pause(node, false);
-    }
-
-    /// The links from the ones to the others and, unless it is one way, back.
-    fn between(&self, from: &[String], to: &[String], one_way: bool) -> Vec<(usize, usize)> {
-        let nodes = |names: &[String]| -> Vec<usize> {
-            names
-                .iter()
-                .filter_map(|name| self.stage.node_named(name))
-                .collect()
-        };
-        let mut links = Vec::new();
-        for &from in &nodes(from) {
-            for to in nodes(to).into_iter().filter(|&to| to != from) {
-                links.push((from, to));
-                if !one_way {
-                    links.push((to, from));
-                }
-            }
-        }
-        links.sort_unstable();
-        links.dedup();
-        links
-    }
-
     // What must hold once faults have ended.
 
     fn run_until_converged(&mut self) -> Checked {
@@ -689,65 +356,6 @@ impl<'a> Play<'a> {
         drop(self.sim);
         self.judge.outcome(failure, simulated, &coverage, sabotaged)
     }
-}
-
-/// All topics of a schedule in which anybody is tracked.
-fn topics(schedule: &Schedule) -> Vec<Arc<str>> {
-    let tracked = schedule.steps.iter().filter_map(|step| match &step.action {
-        Action::Track { topic, .. } | Action::Storm { topic, .. } => Some(topic_of(topic)),
-        _ => None,
-    });
-    let topics: BTreeSet<_> = tracked.collect();
-    topics.into_iter().collect()
-}
-
-/// The topic of the application that stands for one of the schedule.
-fn topic_of(topic: &str) -> Arc<str> {
-    format!("conf:{topic}").into()
-}
-
-fn setups(schedule: &Schedule, stage: &Stage, names: &[Arc<str>]) -> Vec<Setup> {
-    let tokens = Tokens::new(&conformance::secret_key_base()).expect("the secret is long enough");
-    let slowest = schedule.nodes.iter().map(|node| node.clock_ppm).min();
-    let older = stage.below(3) == 0;
-    let setup = |(node, spec): (usize, &NodeSpec)| {
-        let is_older = older && stage.below(2) == 0;
-        if is_older {
-            stage.note_older();
-        }
-        if spec.clock_ppm != 0 {
-            stage.count(Counted::ClockSkew);
-        }
-        if spec
-            .pool_size
-            .is_some_and(|pool| pool != schedule.settings.pool_size)
-        {
-            stage.count(Counted::PoolMismatch);
-        }
-        Setup {
-            name: Arc::clone(&names[node]),
-            node,
-            names: names.to_vec(),
-            tracker: schedule.config(),
-            pool_size: spec.pool_size.unwrap_or(schedule.settings.pool_size),
-            fast_ppm: spec.clock_ppm.abs_diff(slowest.unwrap_or_default()),
-            version: match is_older {
-                true => Version::OLDEST,
-                false => Version::NEWEST,
-            },
-            trip: Duration::from_micros(schedule.network.latency_us + schedule.network.jitter_us),
-            // A message is some hundred bytes. A part of an answer must fit, of which each value is one
-            // or two hundred.
-            queue_bytes: (schedule.network.queue * 256)
-                .max(schedule.settings.chunk_values * 200)
-                .max(6 << 10),
-            socket_queue_bytes: 256 << 10,
-            drain_batch: 3,
-            tokens: tokens.clone(),
-            tick: Duration::from_micros(TICK),
-        }
-    };
-    schedule.nodes.iter().enumerate().map(setup).collect()
 }
 
 #[cfg(test)]

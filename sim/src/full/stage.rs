@@ -7,22 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
-use presence_core::tracker::To;
-use presence_core::tracker::journal::{Header, Record};
-use presence_core::wire::cluster::Message;
 use presence_server::cluster::Handler;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::client::Said;
 use super::gate::Process;
+use super::happened::Happened;
 use super::stream::Fate;
+use crate::cluster::Micros;
 use crate::coverage::{Counted, Coverage};
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::schedule::{Network, Schedule};
 use crate::truth::Number;
-
-/// Microseconds since the start of a run.
-pub(super) type Micros = u64;
 
 /// The wall clock at the start of a run.
 pub(super) const EPOCH: Duration = Duration::from_secs(1_700_000_000);
@@ -34,74 +29,6 @@ pub(super) enum Ended {
     Hung,
     /// Both ends are told, in the middle of a frame.
     Reset,
-}
-
-/// Something that happened, in the order in which it did.
-pub(super) enum Happened {
-    /// A shard of a node began a life.
-    Began {
-        node: usize,
-        shard: usize,
-        header: Box<Header>,
-    },
-    /// A shard's tracker was given an input.
-    Input {
-        node: usize,
-        shard: usize,
-        record: Box<Record>,
-    },
-    /// A shard's tracker had something sent.
-    Sent {
-        node: usize,
-        shard: usize,
-        to: To,
-        message: Box<Message>,
-    },
-    /// It was given to the mesh, which has a connection to that node.
-    Posted {
-        from: usize,
-        to: usize,
-        shard: usize,
-        /// When the tracker had it sent.
-        sent: Micros,
-        /// Whether it was held back until now.
-        is_late: bool,
-        message: Arc<Message>,
-    },
-    /// A node's mesh delivered it.
-    Arrived {
-        from: usize,
-        to: usize,
-        shard: usize,
-        message: Arc<Message>,
-    },
-    /// A node's mesh says that it is connected to another.
-    Connected { at: usize, of: usize },
-    /// A node's mesh says that the process of another is gone.
-    Gone { at: usize, of: usize },
-    /// A connection broke, or hangs.
-    Broke,
-    /// A node's process ended.
-    Over { node: usize },
-    /// A list was read on a node.
-    Listed {
-        node: usize,
-        topic: Arc<str>,
-        numbers: Vec<Number>,
-        /// When it was asked for.
-        asked: Micros,
-    },
-    /// A client is about to track.
-    Numbered {
-        client: usize,
-        topic: Arc<str>,
-        key: Arc<str>,
-        number: Number,
-    },
-    /// The metas of a topic were changed at once: what became of a presence.
-    Renumbered { before: Number, next: Number },
-    /// A client says what happened to it.
-    Said { client: usize, said: Said },
 }
 
 /// What a node's process is told from outside.
@@ -450,7 +377,7 @@ impl Stage {
     pub(super) fn is_ending(&self, node: usize) -> bool {
         let state = self.lock();
         let life = state.nodes[node].life.as_ref();
-        life.is_some_and(|life| *life.crash.borrow() || life.stop.is_said.load(Ordering::Relaxed))
+        life.is_some_and(|life| *life.crash.borrow() || life.stop.is_said())
     }
 
     /// Whether a load balancer would send requests to a node.

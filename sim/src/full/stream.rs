@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use presence_server::env::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stage::{Ended, Happened, Stage};
+use super::happened::Happened;
+use super::stage::{Ended, Stage};
 use crate::coverage::Counted;
 
 /// What becomes of a connection.

@@ -129,12 +129,7 @@ impl World<'_> {
                 for &link in &links {
                     self.links[link].cuts += 1;
                 }
-                let way = if *one_way { "→" } else { "⇹" };
-                self.fault(
-                    &links,
-                    format!("cut {} {way} {}", from.join(" "), to.join(" ")),
-                    ms * 1000,
-                );
+                self.fault(&links, action.fault(), ms * 1000);
                 self.at(self.cluster.now + ms * 1000, Happening::Uncut { links });
                 Ok(())
             }
@@ -143,11 +138,7 @@ impl World<'_> {
                 for &link in &links {
                     self.links[link].holds += 1;
                 }
-                self.fault(
-                    &links,
-                    format!("hold {} ⇹ {}", from.join(" "), to.join(" ")),
-                    ms * 1000,
-                );
+                self.fault(&links, action.fault(), ms * 1000);
                 self.at(self.cluster.now + ms * 1000, Happening::Release { links });
                 Ok(())
             }
@@ -351,28 +342,15 @@ impl World<'_> {
 
     fn fault(&mut self, links: &[usize], what: String, us: u64) {
         let count = self.hosts.len();
-        let ends = links.iter().flat_map(|link| [link / count, link % count]);
-        let nodes: BTreeSet<usize> = ends.collect();
-        self.cluster.fault(nodes.into_iter().collect(), what, us);
+        let links = links.iter().map(|link| (link / count, link % count));
+        self.cluster.fault(links, what, us);
     }
 
     /// The links from the ones to the others and, unless it is one way, back.
     fn between(&self, from: &[String], to: &[String], one_way: bool) -> Vec<usize> {
         let count = self.hosts.len();
-        let mut links = Vec::new();
-        for from in from.iter().map(|name| self.cluster.named(name)) {
-            for to in to.iter().map(|name| self.cluster.named(name)) {
-                if from != to {
-                    links.push(from * count + to);
-                    if !one_way {
-                        links.push(to * count + from);
-                    }
-                }
-            }
-        }
-        links.sort_unstable();
-        links.dedup();
-        links
+        let links = self.cluster.between(from, to, one_way).into_iter();
+        links.map(|(from, to)| from * count + to).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::stage::Micros;
+use crate::cluster::Micros;
 
 /// How long ago the last trouble between two nodes must lie for a promise to be held to: a connection
 /// that hangs is given up by then.

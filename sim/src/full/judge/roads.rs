@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use presence_core::wire::cluster::{Body, Message};
+use crate::cluster::Micros;
 
-use super::super::stage::Micros;
+use presence_core::wire::cluster::{Body, Message};
 
 /// Whether a message is one that was given. (An older version has no word for a handover.)
 fn is_same(given: &Message, brought: &Message) -> bool {

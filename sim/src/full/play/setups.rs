@@ -1,0 +1,50 @@
+//! What each node of a schedule is started with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use presence_core::wire::cluster::Version;
+use presence_server::app::{Tokens, conformance};
+
+use super::super::host::Setup;
+use super::super::stage::Stage;
+use crate::coverage::Counted;
+use crate::schedule::{NodeSpec, Schedule};
+
+pub(super) fn setups(schedule: &Schedule, stage: &Stage, names: &[Arc<str>]) -> Vec<Setup> {
+    let tokens = Tokens::new(&conformance::secret_key_base()).expect("the secret is long enough");
+    let slowest = schedule.nodes.iter().map(|node| node.clock_ppm).min();
+    let older = stage.below(3) == 0;
+    let setup = |(node, spec): (usize, &NodeSpec)| {
+        let is_older = older && stage.below(2) == 0;
+        if is_older {
+            stage.note_older();
+        }
+        if spec.clock_ppm != 0 {
+            stage.count(Counted::ClockSkew);
+        }
+        if spec.pool(schedule) != schedule.settings.pool_size {
+            stage.count(Counted::PoolMismatch);
+        }
+        Setup {
+            name: Arc::clone(&names[node]),
+            node,
+            names: names.to_vec(),
+            tracker: schedule.config(),
+            pool_size: spec.pool(schedule),
+            fast_ppm: spec.clock_ppm.abs_diff(slowest.unwrap_or_default()),
+            version: match is_older {
+                true => Version::OLDEST,
+                false => Version::NEWEST,
+            },
+            trip: Duration::from_micros(schedule.network.trip_us()),
+            // A message is some hundred bytes. A part of an answer must fit, of which each value is one
+            // or two hundred.
+            queue_bytes: (schedule.network.queue * 256)
+                .max(schedule.settings.chunk_values * 200)
+                .max(6 << 10),
+            tokens: tokens.clone(),
+        }
+    };
+    schedule.nodes.iter().enumerate().map(setup).collect()
+}
