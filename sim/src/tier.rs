@@ -55,13 +55,18 @@ impl Tier {
         })
     }
 
+    /// Whether a defect can be planted in it.
+    pub fn has(self, defect: Sabotage) -> bool {
+        match self {
+            Self::Core => !defect.is_full_only(),
+            Self::Full => !defect.is_core_only(),
+        }
+    }
+
     /// The defects that are planted in it to show that they are found.
     pub fn defects(self) -> impl Iterator<Item = Sabotage> {
-        let all = Sabotage::ALL.iter().copied().filter(|what| !what.is_rare());
-        all.filter(move |what| match self {
-            Self::Core => !what.is_full_only(),
-            Self::Full => !what.is_core_only(),
-        })
+        let all = Sabotage::ALL.iter().copied();
+        all.filter(move |&what| self.has(what) && !what.is_rare())
     }
 }
 

@@ -69,6 +69,10 @@ fn wrong_usage_exits_with_2_and_a_sentence() {
     exits(&["sweep", "--seeds", "5.."], 2, &["--until-covered"]);
     exits(&["sweep", "--jobs", "0"], 2, &["--jobs"]);
     exits(&["sabotage", "--seeds", "0.."], 2, &["needs an end"]);
+    for (tier, defect) in [("core", "state-late"), ("full", "never-down")] {
+        let other = ["sabotage", "--tier", tier, "--only", defect];
+        exits(&other, 2, &[defect, "is not planted in the tier", tier]);
+    }
     exits(
         &["replay", "no-such-file.json"],
         2,

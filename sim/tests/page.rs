@@ -27,6 +27,16 @@ fn drawn(schedule: &Schedule, sabotage: Option<Sabotage>) -> (String, Outcome) {
     (page::render(schedule, &traced, &outcome), outcome)
 }
 
+/// A run of a schedule, and what was written down of it.
+fn written_down(schedule: &Schedule) -> (Traced, Outcome) {
+    let options = Options {
+        sabotage: None,
+        trace: true,
+    };
+    let mut outcome = run(schedule, options);
+    (outcome.trace.take().unwrap(), outcome)
+}
+
 #[test]
 fn it_is_bounded_and_fetches_nothing() {
     for seed in 0..40 {
@@ -173,14 +183,7 @@ fn client(at: usize, befallen: &[(u64, u64)]) -> Client {
 #[test]
 fn of_many_clients_those_without_incident_are_folded_away() {
     let schedule = generate::random(7);
-    let mut outcome = run(
-        &schedule,
-        Options {
-            sabotage: None,
-            trace: true,
-        },
-    );
-    let mut traced = outcome.trace.take().unwrap();
+    let (mut traced, outcome) = written_down(&schedule);
     let unlucky = [(30_000, 40_000)];
     traced.clients = (0..150)
         .map(|at| client(at, if at % 10 == 0 { &unlucky } else { &[] }))
@@ -207,14 +210,7 @@ fn of_many_clients_those_without_incident_are_folded_away() {
 #[test]
 fn it_is_bounded_whatever_clients_there_are() {
     let schedule = generate::random(7);
-    let mut outcome = run(
-        &schedule,
-        Options {
-            sabotage: None,
-            trace: true,
-        },
-    );
-    let mut traced = outcome.trace.take().unwrap();
+    let (mut traced, outcome) = written_down(&schedule);
     let often: Vec<(u64, u64)> = (0..100)
         .map(|at| (at * 10_000, at * 10_000 + 5_000))
         .collect();

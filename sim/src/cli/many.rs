@@ -128,6 +128,10 @@ fn summary(tier: Tier, swept: &Swept, total: &Tally) -> String {
 
 pub(super) fn sabotage(tier: Tier, args: &Sabotaged, out: &mut dyn Write) -> Held {
     let all: Vec<Sabotage> = match args.only {
+        Some(only) if !tier.has(only) => {
+            let what = format!("{only} is not planted in the tier {tier}");
+            return Err(Stopped::Usage(what));
+        }
         Some(only) => vec![only],
         None => tier.defects().collect(),
     };
