@@ -118,6 +118,8 @@ counted! {
     Reset = "connection reset",
     /// A connection hung for good, and nobody was told.
     Hung = "connection hung",
+    /// A connection took less than was to be written, and the rest waited.
+    Narrow = "narrow connection",
     /// A read gave a part of what was there.
     ShortRead = "short read",
     /// A node spoke an older version.

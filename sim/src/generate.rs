@@ -118,6 +118,7 @@ impl Generator {
         self.additions();
         if self.scale.has_clients {
             self.clients();
+            self.strains();
         }
         self.steps.retain(|step| step.at_ms <= self.end_ms);
         self.steps.sort_by_key(|step| step.at_ms);
@@ -226,23 +227,25 @@ impl Generator {
             let node = self.some_node();
             let at = self.rng.u64(0..self.end_ms);
             let count = self.scale.storms[self.rng.usize(0..4)];
-            let topic = format!("t{}", self.rng.u32(0..self.topics));
-            let first = 1_000_000 + self.next_process;
-            self.next_process += count;
-            self.push(
-                at,
-                Action::Storm {
-                    node: node.clone(),
-                    topic,
-                    first,
-                    count,
-                },
-            );
+            self.storm(at, node.clone(), count);
             if self.rng.bool() {
                 let later = at + self.rng.u64(0..self.end_ms / 2);
                 self.push(later, Action::Exodus { node });
             }
         }
+    }
+
+    fn storm(&mut self, at: u64, node: String, count: u64) {
+        let topic = format!("t{}", self.rng.u32(0..self.topics));
+        let first = 1_000_000 + self.next_process;
+        self.next_process += count;
+        let storm = Action::Storm {
+            node,
+            topic,
+            first,
+            count,
+        };
+        self.push(at, storm);
     }
 
     /// Crashes and restarts.
@@ -561,6 +564,62 @@ impl Generator {
             };
             self.push(at, action);
         }
+    }
+
+    /// Connections that take little, and machines that do.
+    fn strains(&mut self) {
+        // Drawn apart, so that the rest of a schedule is what it is without them.
+        let own = Rng::with_seed(self.seed ^ 0x57a1_4ed0);
+        let others = std::mem::replace(&mut self.rng, own);
+        if self.rng.u32(0..4) == 0 {
+            self.narrow_connections();
+        }
+        if self.rng.u32(0..4) == 0 {
+            self.thrashing();
+        }
+        self.rng = others;
+    }
+
+    /// Connections of a node to one other or to all that take less than there is to say.
+    fn narrow_connections(&mut self) {
+        for _ in 0..self.rng.u32(1..4) {
+            let (from, at) = (self.some_node(), self.rng.u64(0..self.end_ms));
+            let to = match self.rng.bool() {
+                true => vec![self.some_node()],
+                false => self.nodes.iter().map(|node| node.name.clone()).collect(),
+            };
+            let narrow = Action::Narrow {
+                from: vec![from.clone()],
+                to: to.into_iter().filter(|to| *to != from).collect(),
+                bytes_per_s: [300, 1000, 4000][self.rng.usize(0..3)],
+                ms: self.rng.u64(0..self.end_ms / 2),
+            };
+            self.push(at, narrow);
+            if self.rng.bool() {
+                let soon = at + self.rng.u64(0..2 * self.settings.broadcast_period);
+                let most = self.scale.storms[3];
+                self.storm(soon, from, most);
+            }
+        }
+    }
+
+    /// A machine that is short of memory: its node is slow, does nothing for so long that the others give up
+    /// their connections to it, and goes on with all that they said before.
+    fn thrashing(&mut self) {
+        let (node, at) = (self.some_node(), self.rng.u64(0..self.end_ms));
+        let Settings {
+            broadcast_period: period,
+            down_period: down,
+            ..
+        } = self.settings;
+        let ms = self.rng.u64(4 * period..2 * down);
+        let slow = Action::Slow {
+            node: node.clone(),
+            us_per_message: self.rng.u64(50_000..400_000),
+            ms: ms + self.rng.u64(period..10 * period),
+        };
+        self.push(at, slow);
+        self.push(at, Action::Pause { node, ms });
     }
 
     fn part(&mut self) -> Vec<String> {

@@ -106,13 +106,6 @@ impl Sabotage {
         }
     }
 
-    /// Whether chance seldom makes a schedule in which it does harm: it is planted where it is asked for.
-    /// (Frames of a connection are late only where its receiver is slow, and a queue overflows mostly
-    /// where its connection hangs, which another takes the place of.)
-    pub fn is_rare(self) -> bool {
-        matches!(self, Self::OldConnection | Self::OverflowUnhealed)
-    }
-
     /// The defect of this name.
     pub fn named(id: &str) -> Option<Self> {
         Self::ALL

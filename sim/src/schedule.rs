@@ -200,6 +200,14 @@ pub enum Action {
     },
     /// A node is wrongly told that another's process is gone.
     Accuse { at: String, of: String },
+    /// The connections between them take so many bytes a second for a while, either way, and what is more
+    /// has to wait. (The second tier has connections.)
+    Narrow {
+        from: Vec<String>,
+        to: Vec<String>,
+        bytes_per_s: u64,
+        ms: u64,
+    },
     /// A client's connection breaks under it. (This and all below concern clients, which the second tier
     /// has: the client of the process that was first tracked on that node.)
     Reset { node: String, process: u64 },
@@ -373,6 +381,9 @@ impl Action {
                 format!("cut {} {way} {}", from.join(" "), to.join(" "))
             }
             Self::Hold { from, to, .. } => format!("hold {} ⇹ {}", from.join(" "), to.join(" ")),
+            Self::Narrow { from, to, .. } => {
+                format!("narrow {} ⇹ {}", from.join(" "), to.join(" "))
+            }
             _ => String::new(),
         }
     }
@@ -380,11 +391,13 @@ impl Action {
     /// What is more than a simulation takes.
     fn excess(&self) -> Option<String> {
         let (name, ms) = match self {
+            Self::Narrow { bytes_per_s: 0, .. } => return Some("bytes_per_s is 0".into()),
             Self::Start { clock_ms, .. } => ("clock_ms", clock_ms.unsigned_abs()),
             Self::Stop { drain_ms, .. } => ("drain_ms", *drain_ms),
             Self::Pause { ms, .. }
             | Self::Cut { ms, .. }
             | Self::Hold { ms, .. }
+            | Self::Narrow { ms, .. }
             | Self::Stall { ms, .. } => ("ms", *ms),
             Self::Slow {
                 us_per_message, ms, ..
@@ -421,9 +434,9 @@ impl Action {
             | Self::Leave { node, .. }
             | Self::Shout { node, .. } => vec![node],
             Self::Move { node, to, .. } => vec![node, to],
-            Self::Cut { from, to, .. } | Self::Hold { from, to, .. } => {
-                from.iter().chain(to).map(String::as_str).collect()
-            }
+            Self::Cut { from, to, .. }
+            | Self::Hold { from, to, .. }
+            | Self::Narrow { from, to, .. } => from.iter().chain(to).map(String::as_str).collect(),
             Self::Accuse { at, of } => vec![at, of],
         }
     }

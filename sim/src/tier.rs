@@ -66,7 +66,7 @@ impl Tier {
     /// The defects that are planted in it to show that they are found.
     pub fn defects(self) -> impl Iterator<Item = Sabotage> {
         let all = Sabotage::ALL.iter().copied();
-        all.filter(move |&what| self.has(what) && !what.is_rare())
+        all.filter(move |&what| self.has(what))
     }
 }
 

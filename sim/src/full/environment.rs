@@ -49,6 +49,7 @@ impl World {
 
 struct Listening {
     listener: TcpListener,
+    node: usize,
     stage: Arc<Stage>,
 }
 
@@ -56,7 +57,8 @@ impl Listener for Listening {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>> {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
-            Ok((fated(stream, &self.stage), peer))
+            let way = node_at(&self.stage, peer).map(|to| (self.node, to));
+            Ok((fated(stream, way, &self.stage), peer))
         })
     }
 
@@ -69,18 +71,20 @@ impl Environment for World {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let listener = TcpListener::bind(address).await?;
-            let stage = Arc::clone(&self.stage);
-            let listener: Box<dyn Listener> = Box::new(Listening { listener, stage });
+            let listener: Box<dyn Listener> = Box::new(Listening {
+                listener,
+                node: self.node,
+                stage: Arc::clone(&self.stage),
+            });
             Ok(listener)
         })
     }
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<BoxStream>> {
         Box::pin(async move {
-            let host = turmoil::reverse_lookup(address.ip());
-            let to = host.and_then(|host| self.stage.node_named(&host));
+            let to = node_at(&self.stage, address);
             let is_cut = to.is_some_and(|to| self.stage.is_cut(self.node, to));
-            connect(&self.stage, address, to, is_cut).await
+            connect(&self.stage, address, (Some(self.node), to), is_cut).await
         })
     }
 
@@ -119,13 +123,13 @@ impl Environment for World {
     }
 }
 
-/// Opens a connection. Whoever can't be reached gives no answer, and the machine of a process that is gone
+/// Opens a connection, from a node or else a client. Whoever can't be reached gives no answer, and the machine of a process that is gone
 /// refuses, if there still is one. (turmoil refuses at once across a cut, and lets a host without a
 /// process answer nothing.)
 pub(super) async fn connect(
     stage: &Arc<Stage>,
     address: SocketAddr,
-    to: Option<usize>,
+    (from, to): (Option<usize>, Option<usize>),
     is_cut: bool,
 ) -> io::Result<BoxStream> {
     // A process that is stopped answers nobody either, and turmoil's queue of connections is short.
@@ -140,12 +144,18 @@ pub(super) async fn connect(
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     match TcpStream::connect(address).await {
-        Ok(stream) => Ok(fated(stream, stage)),
+        Ok(stream) => Ok(fated(stream, from.zip(to), stage)),
         // A cut that began meanwhile, or a process that does not listen yet.
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
-fn fated(stream: TcpStream, stage: &Arc<Stage>) -> BoxStream {
-    Box::new(Fated::new(stream, stage.fate(), Arc::clone(stage)))
+/// The node on the host of this address, if it is one of a node.
+fn node_at(stage: &Stage, address: SocketAddr) -> Option<usize> {
+    let host = turmoil::reverse_lookup(address.ip())?;
+    stage.node_named(&host)
+}
+
+fn fated(stream: TcpStream, way: Option<(usize, usize)>, stage: &Arc<Stage>) -> BoxStream {
+    Box::new(Fated::new(stream, way, stage.fate(), Arc::clone(stage)))
 }

@@ -38,7 +38,7 @@ impl Outside for Window {
             })
             .await;
             let address = SocketAddr::new(turmoil::lookup(&*self.stage.name(node)), HTTP);
-            let inner = connect(&self.stage, address, Some(node), false).await?;
+            let inner = connect(&self.stage, address, (None, Some(node)), false).await?;
             let network = self.network.clone();
             Ok(Box::new(Stalling { inner, network }) as BoxStream)
         })

@@ -211,7 +211,8 @@ impl<'a> Play<'a> {
                 let links = &self.links;
                 let is_cut = links.is_cut(one, other) || links.is_cut(other, one);
                 let is_held = links.is_held(one, other) || links.is_held(other, one);
-                if is_cut || is_held || stops[one] || stops[other] {
+                let is_narrow = self.stage.is_narrow(one, other);
+                if is_cut || is_held || is_narrow || stops[one] || stops[other] {
                     self.judge.trouble(one, other);
                 }
             }

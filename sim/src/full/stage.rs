@@ -62,6 +62,7 @@ struct State {
     /// From each node to each.
     cuts: Vec<bool>,
     holds: Vec<bool>,
+    narrow: Vec<Narrow>,
     /// When that was sent which went last.
     sent: Vec<Micros>,
     next_number: Number,
@@ -70,6 +71,13 @@ struct State {
     saboteur: Saboteur,
     /// Of all bytes that were written to any connection, in their order.
     written: Written,
+}
+
+/// How much the connections of a way take, and until when it is no more.
+#[derive(Clone, Copy, Default)]
+struct Narrow {
+    bytes_per_s: u64,
+    until: Micros,
 }
 
 /// How many bytes, and what they come to.
@@ -190,6 +198,7 @@ impl Stage {
             nodes: nodes.collect(),
             cuts: vec![false; count * count],
             holds: vec![false; count * count],
+            narrow: vec![Narrow::default(); count * count],
             sent: vec![0; count * count],
             next_number: 0,
             happened: Vec::new(),
@@ -501,6 +510,27 @@ impl Stage {
         let link = from * state.nodes.len() + to;
         state.cuts[link] = is_cut;
         state.holds[link] = is_held;
+    }
+
+    /// The connections from a node to another take so much and no more.
+    pub(super) fn narrow(&self, from: usize, to: usize, bytes_per_s: u64, until: Micros) {
+        let mut state = self.lock();
+        let link = from * state.nodes.len() + to;
+        state.narrow[link] = Narrow { bytes_per_s, until };
+    }
+
+    /// How many bytes a second the connections from a node to another take, where they are narrow.
+    pub(super) fn bytes_per_s(&self, (from, to): (usize, usize)) -> Option<u64> {
+        let state = self.lock();
+        let Narrow { bytes_per_s, until } = state.narrow[from * state.nodes.len() + to];
+        let is_healed = state.nodes[from].is_healed && state.nodes[to].is_healed;
+        (state.now < until && !is_healed).then_some(bytes_per_s)
+    }
+
+    /// Whether a connection between two nodes is narrow.
+    pub(super) fn is_narrow(&self, one: usize, other: usize) -> bool {
+        let ways = [(one, other), (other, one)];
+        ways.iter().any(|&way| self.bytes_per_s(way).is_some())
     }
 
     /// A message that was sent then goes on its way from a node to another: counts what awaits it.

@@ -5,9 +5,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use presence_server::env::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::happened::Happened;
 use super::stage::{Ended, Stage};
@@ -22,9 +24,16 @@ pub(super) struct Fate {
     pub(super) end: Option<(usize, Ended)>,
 }
 
+/// How much of what is written a narrow connection takes at once, in bytes.
+const SIP: usize = 128;
+
 /// A connection with its fate.
 pub(super) struct Fated<S> {
     inner: S,
+    /// From which node to which it is written, where it is between nodes.
+    way: Option<(usize, usize)>,
+    /// Until a narrow connection takes more.
+    pause: Option<Pin<Box<Sleep>>>,
     fate: Fate,
     written: usize,
     ended: Option<Ended>,
@@ -32,9 +41,16 @@ pub(super) struct Fated<S> {
 }
 
 impl<S> Fated<S> {
-    pub(super) fn new(inner: S, fate: Fate, stage: Arc<Stage>) -> Self {
+    pub(super) fn new(
+        inner: S,
+        way: Option<(usize, usize)>,
+        fate: Fate,
+        stage: Arc<Stage>,
+    ) -> Self {
         Self {
             inner,
+            way,
+            pause: None,
             fate,
             written: 0,
             ended: None,
@@ -102,8 +118,23 @@ impl<S: Stream> AsyncWrite for Fated<S> {
             }
             bytes = &bytes[..bytes.len().min(left)];
         }
+        let bytes_per_s = self.way.and_then(|way| self.stage.bytes_per_s(way));
+        if let Some(pause) = self.pause.as_mut().filter(|_| bytes_per_s.is_some()) {
+            ready!(pause.as_mut().poll(context));
+        }
+        let all = bytes.len();
+        if bytes_per_s.is_some() {
+            bytes = &bytes[..all.min(SIP)];
+        }
         let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
         self.written += written;
+        self.pause = bytes_per_s.map(|bytes_per_s| {
+            if written < all {
+                self.stage.count(Counted::Narrow);
+            }
+            let takes = written as f64 / bytes_per_s as f64;
+            Box::pin(sleep(Duration::from_secs_f64(takes)))
+        });
         self.stage.wrote(&bytes[..written]);
         Poll::Ready(Ok(written))
     }
@@ -129,7 +160,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::time::timeout;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
     use crate::bench;
@@ -141,7 +172,8 @@ mod tests {
     fn fated(fate: Fate) -> (Fated<DuplexStream>, DuplexStream, Arc<Stage>) {
         let stage = Stage::new(&bench::workload(1), Saboteur::new(None, 0));
         let (stage, (end, other)) = (Arc::new(stage), duplex(64));
-        (Fated::new(end, fate, Arc::clone(&stage)), other, stage)
+        let fated = Fated::new(end, Some((0, 1)), fate, Arc::clone(&stage));
+        (fated, other, stage)
     }
 
     fn ends(after: usize, how: Ended) -> Fate {
@@ -207,6 +239,33 @@ mod tests {
         assert_eq!(arrived, FRAME[..3]);
         assert!(timeout(long, other.read(&mut arrived)).await.is_err());
         counted(&stage, Counted::Hung, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_narrow_connection_takes_so_many_bytes_a_second_until_it_is_wide_again() {
+        let (mut stream, mut other, stage) = fated(Fate::default());
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            other.read_to_end(&mut read).await.map(|_| read.len())
+        });
+        let long = [0; 1000];
+        let takes = async |stream: &mut Fated<DuplexStream>| {
+            let since = Instant::now();
+            stream.write_all(&long).await.unwrap();
+            since.elapsed().as_secs_f64()
+        };
+        assert_eq!(takes(&mut stream).await, 0.0);
+        stage.narrow(1, 0, 500, 1);
+        assert_eq!(takes(&mut stream).await, 0.0, "the way back");
+        stage.narrow(0, 1, 500, 1);
+        let slowly = takes(&mut stream).await;
+        // After the last sip nobody waits.
+        assert!((1.5..=2.0).contains(&slowly), "{slowly}");
+        stage.set_now(1);
+        assert_eq!(takes(&mut stream).await, 0.0);
+        assert!(stage.take_coverage().of(Counted::Narrow) > 0);
+        drop(stream);
+        assert_eq!(reading.await.unwrap().unwrap(), 4 * long.len());
     }
 
     #[tokio::test]

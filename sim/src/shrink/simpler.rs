@@ -43,7 +43,9 @@ impl Action {
     /// Takes a node out; whether anything is left to do.
     pub(super) fn without(&mut self, gone: &str) -> bool {
         match self {
-            Self::Cut { from, to, .. } | Self::Hold { from, to, .. } => {
+            Self::Cut { from, to, .. }
+            | Self::Hold { from, to, .. }
+            | Self::Narrow { from, to, .. } => {
                 from.retain(|name| name != gone);
                 to.retain(|name| name != gone);
                 !from.is_empty() && !to.is_empty()
@@ -113,10 +115,19 @@ impl Action {
                 ref from,
                 ref to,
                 ms,
+            }
+            | Self::Narrow {
+                ref from,
+                ref to,
+                ms,
+                ..
             } => {
                 for fewer in fewer(ms, 1) {
                     push(&|action| {
-                        if let Self::Cut { ms, .. } | Self::Hold { ms, .. } = action {
+                        if let Self::Cut { ms, .. }
+                        | Self::Hold { ms, .. }
+                        | Self::Narrow { ms, .. } = action
+                        {
                             *ms = fewer;
                         }
                     });

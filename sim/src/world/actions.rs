@@ -154,7 +154,8 @@ impl World<'_> {
                 Ok(())
             }
             // There are no clients here.
-            Action::Reset { .. }
+            Action::Narrow { .. }
+            | Action::Reset { .. }
             | Action::Move { .. }
             | Action::Stall { .. }
             | Action::Lag { .. }

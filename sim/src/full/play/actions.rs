@@ -116,6 +116,19 @@ impl Play<'_> {
                 }
                 self.in_ms(*ms, Due::Release(links));
             }
+            Action::Narrow {
+                from,
+                to,
+                bytes_per_s,
+                ms,
+            } => {
+                let links = self.judge.between(from, to, false);
+                self.judge.fault(&links, action.fault(), *ms);
+                let until = self.now + ms * 1000;
+                for (from, to) in links {
+                    self.stage.narrow(from, to, *bytes_per_s, until);
+                }
+            }
             Action::Accuse { at, of } => self.accuse(self.node(at), self.node(of)),
             Action::Reset { node, process } => {
                 if let Some(id) = self.client(node, *process) {
