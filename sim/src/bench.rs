@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::schedule::{Action, Network, NodeSpec, Schedule, Settings, Step};
+use crate::schedule::{Action, Joining, Network, NodeSpec, Schedule, Settings, Step};
 use crate::tier::Tier;
 use crate::world::Options;
 
@@ -126,6 +126,7 @@ pub fn workload(seed: u64) -> Schedule {
             .collect(),
         steps,
         heal_ms: HEAL_MS,
+        joining: Joining::Each,
         heal_first: Vec::new(),
     }
 }

@@ -124,6 +124,10 @@ counted! {
     ShortRead = "short read",
     /// A node spoke an older version.
     OlderVersion = "node of an older version",
+    /// Nodes found each other by one name for all.
+    FoundByName = "nodes found by name",
+    /// Nodes heard of each other from one that all knew.
+    Introduced = "nodes introduced by one",
     /// A client used a WebSocket.
     Socket = "client with a WebSocket",
     /// A client used long polling.

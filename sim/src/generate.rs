@@ -5,7 +5,7 @@
 
 use fastrand::Rng;
 
-use crate::schedule::{Action, Network, NodeSpec, Schedule, Settings, Step};
+use crate::schedule::{Action, Joining, Network, NodeSpec, Schedule, Settings, Step};
 
 /// The schedule of a seed, for the first tier.
 pub fn random(seed: u64) -> Schedule {
@@ -124,6 +124,7 @@ impl Generator {
         self.steps.sort_by_key(|step| step.at_ms);
         let network = network(&mut self.rng, self.scale);
         let heal_first = self.part();
+        let joining = self.joining(&heal_first);
         Schedule {
             name: format!("seed {}", self.seed),
             seed: self.seed,
@@ -132,6 +133,7 @@ impl Generator {
             nodes: self.nodes,
             steps: self.steps,
             heal_ms: self.end_ms,
+            joining,
             heal_first,
         }
     }
@@ -633,6 +635,42 @@ impl Generator {
             }
         }
         part
+    }
+
+    fn joining(&self, heal_first: &[String]) -> Joining {
+        // Drawn apart as well.
+        let mut rng = Rng::with_seed(self.seed ^ 0x901c_0f7e);
+        if !self.scale.has_clients {
+            return Joining::Each;
+        }
+        match rng.u32(0..4) {
+            0 => Joining::Name,
+            1 => {
+                let stay = self
+                    .nodes
+                    .iter()
+                    .filter(|node| self.is_there_at_the_end(node));
+                let stay: Vec<_> = stay.filter(|_| heal_first.is_empty()).collect();
+                let through = rng.choice(stay);
+                through.map_or(Joining::Each, |node| Joining::Through(node.name.clone()))
+            }
+            _ => Joining::Each,
+        }
+    }
+
+    /// Whether a node can introduce the others to each other once faults have ended.
+    fn is_there_at_the_end(&self, node: &NodeSpec) -> bool {
+        let mut is_there = node.starts && node.pool_size.is_none();
+        for step in &self.steps {
+            match &step.action {
+                Action::Crash { node: gone } | Action::Stop { node: gone, .. } => {
+                    is_there &= *gone != node.name;
+                }
+                Action::Start { node: begins, .. } => is_there |= *begins == node.name,
+                _ => {}
+            }
+        }
+        is_there
     }
 
     fn fresh_node(&mut self) -> String {

@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use crate::case::Case;
 use crate::coverage::{Counted, Coverage};
 use crate::outcome::{Failure, Outcome};
-use crate::schedule::{Network, Schedule};
+use crate::schedule::{Joining, Network, Schedule};
 use crate::trace::{Kind, Line, Traced};
 
 /// How many events are told with a failure.
@@ -65,6 +65,13 @@ fn cluster(schedule: &Schedule) -> String {
     }
     let steps = HumanCount(schedule.steps.len() as u64);
     let _ = write!(text, "; {steps} steps");
+    match &schedule.joining {
+        Joining::Each => {}
+        Joining::Name => text.push_str("; found by one name"),
+        Joining::Through(node) => {
+            let _ = write!(text, "; found through {node}");
+        }
+    }
     if !schedule.heal_first.is_empty() {
         let _ = write!(text, "; {} heal first", schedule.heal_first.join(" "));
     }

@@ -25,6 +25,9 @@ pub struct Schedule {
     pub steps: Vec<Step>,
     /// When all faults end and all pauses are over.
     pub heal_ms: u64,
+    /// How the nodes find each other.
+    #[serde(default, skip_serializing_if = "Joining::is_each")]
+    pub joining: Joining,
     /// Nodes that find together before the others do: cut off from all others at first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heal_first: Vec<String>,
@@ -79,6 +82,25 @@ pub struct Network {
     /// Whether nodes are told of a crash sooner than silence tells it: in the second tier, whether the
     /// machine of a process that is gone is still there and refuses connections in its place.
     pub detects_crashes: bool,
+}
+
+/// What the nodes are told of where the others are. (In the second tier; in the first they know each other.)
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Joining {
+    /// The address of each.
+    #[default]
+    Each,
+    /// One name, that stands for the addresses of all.
+    Name,
+    /// The address of one, of whom they hear of the others.
+    Through(String),
+}
+
+impl Joining {
+    fn is_each(&self) -> bool {
+        *self == Self::Each
+    }
 }
 
 /// A node.
@@ -344,6 +366,11 @@ impl Schedule {
             if step.at_ms > self.heal_ms {
                 return Err(format!("step {at} is at {} ms, after heal_ms", step.at_ms));
             }
+        }
+        if let Joining::Through(name) = &self.joining
+            && !self.knows(name)
+        {
+            return Err(format!("joining: there is no node {name:?}"));
         }
         match self.heal_first.iter().find(|name| !self.knows(name)) {
             Some(name) => Err(format!("heal_first: there is no node {name:?}")),

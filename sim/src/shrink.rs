@@ -6,7 +6,7 @@
 
 mod simpler;
 
-use crate::schedule::{Schedule, Step};
+use crate::schedule::{Joining, Schedule, Step};
 
 /// A schedule that was made small.
 #[derive(Clone, Debug)]
@@ -100,6 +100,9 @@ impl<F: FnMut(&Schedule) -> bool> Shrinking<F> {
             let mut candidate = self.best.clone();
             let gone = candidate.nodes.remove(at).name;
             candidate.heal_first.retain(|name| *name != gone);
+            if candidate.joining == Joining::Through(gone.clone()) {
+                candidate.joining = Joining::Each;
+            }
             candidate
                 .steps
                 .retain_mut(|step| step.action.without(&gone));

@@ -14,6 +14,9 @@ use super::gate::Process;
 use super::stage::{Stage, Stop};
 use super::stream::Fated;
 
+/// A name that stands for the addresses of all nodes.
+pub(super) const ALL: &str = "all-nodes";
+
 /// The world of one life of a node.
 #[derive(Debug)]
 pub(super) struct World {
@@ -93,15 +96,21 @@ impl Environment for World {
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        // By name only: turmoil looks up whatever else it is asked for as a new host.
-        let is_known = self.stage.node_named(host).is_some();
         Box::pin(async move {
-            let address = match host.parse() {
-                Ok(address) => address,
-                Err(_) if is_known => turmoil::lookup(host),
+            let found = match host.parse() {
+                Ok(address) => vec![address],
+                Err(_) if host == ALL => {
+                    let names = self.stage.names();
+                    names.iter().map(|name| turmoil::lookup(&**name)).collect()
+                }
+                // turmoil looks up whatever else it is asked for as a new host.
+                Err(_) if self.stage.node_named(host).is_some() => vec![turmoil::lookup(host)],
                 Err(_) => return Err(io::ErrorKind::NotFound.into()),
             };
-            Ok(vec![SocketAddr::new(address, port)])
+            let found = found.into_iter();
+            Ok(found
+                .map(|address| SocketAddr::new(address, port))
+                .collect())
         })
     }
 

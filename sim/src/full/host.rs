@@ -36,7 +36,8 @@ const CLUSTER: u16 = 4370;
 pub(super) struct Setup {
     pub(super) name: Arc<str>,
     pub(super) node: usize,
-    pub(super) names: Vec<Arc<str>>,
+    /// Where it looks for the others.
+    pub(super) join: Vec<Arc<str>>,
     pub(super) tracker: tracker::Config,
     pub(super) pool_size: usize,
     /// How much faster its clock runs than that of the run, in millionths.
@@ -130,7 +131,7 @@ async fn begin(
     let mesh = MeshConfig {
         bind: format!("0.0.0.0:{CLUSTER}"),
         join: setup
-            .names
+            .join
             .iter()
             .filter(|name| **name != setup.name)
             .map(|name| format!("{name}:{CLUSTER}"))

@@ -463,6 +463,15 @@ impl Stage {
         Arc::clone(&self.lock().nodes[node].name)
     }
 
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        let state = self.lock();
+        state
+            .nodes
+            .iter()
+            .map(|node| Arc::clone(&node.name))
+            .collect()
+    }
+
     pub(super) fn node_named(&self, name: &str) -> Option<usize> {
         let state = self.lock();
         state.nodes.iter().position(|node| *node.name == *name)

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fastrand::Rng;
 
-use crate::schedule::{Action, Network, NodeSpec, Schedule, Settings, Step};
+use crate::schedule::{Action, Joining, Network, NodeSpec, Schedule, Settings, Step};
 
 /// The topic in which most of it happens.
 pub(super) const ROOM: &str = "room";
@@ -76,6 +76,7 @@ impl Story {
             nodes: nodes.collect(),
             steps: Vec::new(),
             heal_ms: 0,
+            joining: Joining::Each,
             heal_first: Vec::new(),
         };
         Self {

@@ -1,6 +1,6 @@
 //! What is simpler than a schedule, and than each of its steps.
 
-use crate::schedule::{Action, Schedule};
+use crate::schedule::{Action, Joining, Schedule};
 
 /// A change that makes a schedule simpler.
 pub(super) type Simpler = Box<dyn Fn(&mut Schedule)>;
@@ -9,6 +9,7 @@ pub(super) type Simpler = Box<dyn Fn(&mut Schedule)>;
 pub(super) fn schedules(schedule: &Schedule) -> Vec<Simpler> {
     let mut all: Vec<Simpler> = vec![
         Box::new(|s| s.heal_first.clear()),
+        Box::new(|s| s.joining = Joining::Each),
         Box::new(|s| s.network.loss = 0),
         Box::new(|s| s.network.repeat = 0),
         Box::new(|s| s.network.late = 0),

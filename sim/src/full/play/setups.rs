@@ -6,14 +6,20 @@ use std::time::Duration;
 use presence_core::wire::cluster::Version;
 use presence_server::app::{Tokens, conformance};
 
+use super::super::environment::ALL;
 use super::super::host::Setup;
 use super::super::stage::Stage;
 use crate::coverage::Counted;
-use crate::schedule::{NodeSpec, Schedule};
+use crate::schedule::{Joining, NodeSpec, Schedule};
 
 pub(super) fn setups(schedule: &Schedule, stage: &Stage, names: &[Arc<str>]) -> Vec<Setup> {
     let tokens = Tokens::new(&conformance::secret_key_base()).expect("the secret is long enough");
     let slowest = schedule.nodes.iter().map(|node| node.clock_ppm).min();
+    match schedule.joining {
+        Joining::Each => {}
+        Joining::Name => stage.count(Counted::FoundByName),
+        Joining::Through(_) => stage.count(Counted::Introduced),
+    }
     let older = stage.below(3) == 0;
     let setup = |(node, spec): (usize, &NodeSpec)| {
         let is_older = older && stage.below(2) == 0;
@@ -29,7 +35,11 @@ pub(super) fn setups(schedule: &Schedule, stage: &Stage, names: &[Arc<str>]) -> 
         Setup {
             name: Arc::clone(&names[node]),
             node,
-            names: names.to_vec(),
+            join: match &schedule.joining {
+                Joining::Each => names.to_vec(),
+                Joining::Name => vec![ALL.into()],
+                Joining::Through(name) => vec![name.as_str().into()],
+            },
             tracker: schedule.config(),
             pool_size: spec.pool(schedule),
             fast_ppm: spec.clock_ppm.abs_diff(slowest.unwrap_or_default()),
