@@ -1,7 +1,14 @@
-//! Each scenario reaches what it is about, and holds, in the first tier.
+//! Each scenario reaches what it is about, and holds, in both tiers.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use sim::scenarios::{self, Scenario};
 use sim::schedule::Schedule;
+use sim::tier::Tier;
 use sim::trace::Kind;
 use sim::world::{Options, run};
 
@@ -9,32 +16,41 @@ const SEEDS: std::ops::Range<u64> = 0..6;
 
 #[test]
 fn each_holds_and_reaches_what_it_is_about() {
-    let wrong: Vec<String> = scenarios::all().iter().flat_map(judged).collect();
+    let wrong: Vec<String> = scenarios::all()
+        .iter()
+        .flat_map(|scenario| SEEDS.flat_map(|seed| judged(Tier::Core, scenario, seed)))
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn judged(scenario: &Scenario) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for seed in SEEDS {
-        let schedule = (scenario.schedule)(seed);
-        let outcome = run(&schedule, Options::default());
-        let mut note = |what: String| wrong.push(format!("{} {seed}: {what}", scenario.name));
-        if let Some(failure) = &outcome.failure {
-            note(failure.to_string());
-            continue;
+#[test]
+fn each_holds_and_reaches_what_it_is_about_with_the_real_node() {
+    let all = scenarios::all();
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(scenario) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let judged = judged(Tier::Full, scenario, 1);
+            wrong.lock().unwrap().extend(judged);
         }
-        for &state in scenario.reaches {
-            if outcome.coverage.of(state) == 0 {
-                note(format!("never: {}", state.name()));
-            }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
         }
-        for &state in scenario.avoids {
-            if outcome.coverage.of(state) > 0 {
-                note(format!("happened: {}", state.name()));
-            }
-        }
-    }
-    wrong
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What was wrong with a run of a scenario.
+fn judged(tier: Tier, scenario: &Scenario, seed: u64) -> Vec<String> {
+    let outcome = tier.run(&(scenario.schedule)(seed), Options::default());
+    let wrong = match &outcome.failure {
+        Some(failure) => vec![failure.to_string()],
+        None => scenario.unmet(tier, &outcome.coverage),
+    };
+    let named = |what| format!("{} {seed}: {what}", scenario.name);
+    wrong.into_iter().map(named).collect()
 }
 
 #[test]

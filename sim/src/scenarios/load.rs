@@ -14,6 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "seven nodes that start at once with a hundred presences each agree",
         reaches: &[Storm, FullState, Chunks],
         avoids: &[Down, StartedApart],
+        core_only: &[],
         schedule: seven_at_once,
     },
     Scenario {
@@ -21,6 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "many who come at once are listed everywhere",
         reaches: &[Storm],
         avoids: &[Down],
+        core_only: &[],
         schedule: join_storm,
     },
     Scenario {
@@ -28,6 +30,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "many who leave at once are listed nowhere",
         reaches: &[Storm, Exodus],
         avoids: &[Down],
+        core_only: &[],
         schedule: mass_leave,
     },
     Scenario {
@@ -35,6 +38,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a state that takes many messages starves no heartbeat",
         reaches: &[Storm, FullState, Chunks, SlowNode],
         avoids: &[Down],
+        core_only: &[],
         schedule: full_state_in_chunks_under_load,
     },
     Scenario {
@@ -42,6 +46,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "parts of an answer are merged in any order, twice, or never the rest",
         reaches: &[Storm, FullState, Chunks, Deferred],
         avoids: &[],
+        core_only: &[],
         schedule: chunks_out_of_order,
     },
     Scenario {
@@ -49,6 +54,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "an answer whose sender is gone in the middle of it leaves no ghosts behind",
         reaches: &[Storm, Chunks, Crash, Down, Permdown],
         avoids: &[],
+        core_only: &[],
         schedule: crash_amid_chunks,
     },
     Scenario {
@@ -56,6 +62,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "mass updates during a storm swap in one step",
         reaches: &[Storm, MassUpdate],
         avoids: &[Down],
+        core_only: &[],
         schedule: updates_under_load,
     },
 ];
@@ -68,14 +75,17 @@ fn seven_at_once(seed: u64) -> Schedule {
     }
     story.settings().max_delta_size = 4;
     story.settings().chunk_values = 40;
-    for name in &names {
+    for (at, name) in names.iter().enumerate() {
         let soon = story.some(0..story.period() / 2);
         story.wait(soon);
+        // More changes than the log holds: whoever starts from now on takes its whole state.
+        if let Some(before) = at.checked_sub(4) {
+            story.change_all(&names[before]);
+        }
         story.starts(name);
+        // Once it awaits connections.
+        story.wait(50);
         story.rush(name, 100);
-        // More leaves than the log holds, so that it takes the whole state.
-        let passing = story.rush(name, 10);
-        story.leave(&passing);
     }
     story.wait_periods(2);
     story.ends()
@@ -116,11 +126,11 @@ fn full_state_in_chunks_under_load(seed: u64) -> Schedule {
     story.settings().max_delta_size = 4;
     story.rush("a", some);
     story.rush("b", 200);
+    story.wait_periods(3);
     for node in ["a", "b"] {
-        let passing = story.rush(node, 10);
-        story.leave(&passing);
+        story.change_all(node);
     }
-    story.wait_periods(4);
+    story.wait_periods(3);
     let long = 10 * story.period();
     let us = story.some(1000..8000);
     story.starts("d");
@@ -153,6 +163,8 @@ fn chunks_out_of_order(seed: u64) -> Schedule {
         story.leave(&passing);
     }
     for _ in 0..3 {
+        // More changes than the log holds.
+        story.change_all("a");
         story.crashes("c");
         story.starts("c");
         story.rush("a", 30);
@@ -165,14 +177,15 @@ fn crash_amid_chunks(seed: u64) -> Schedule {
     let mut story = Story::new("crash-amid-chunks", seed, 3);
     story.not_yet(&["c"]);
     story.settings().chunk_values = 5;
+    story.settings().clock_sample_periods = 1;
     story.network().latency_us = 50_000;
     let some = story.some(200..400);
     story.rush("a", some);
     story.rush("b", 20);
     story.wait_periods(3);
     story.starts("c");
-    // It takes 40 round trips and more.
-    let soon = story.some(800..3000);
+    // It takes 40 round trips and more, once c has heard of what it lacks.
+    let soon = story.period() + story.some(1000..3000);
     story.wait(soon);
     story.crashes("a");
     story.wait_until_forgotten();

@@ -14,6 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "what is told later does not bring back the presences of a replica that was forgotten",
         reaches: &[Partition, Down, Permdown, FromLog],
         avoids: &[],
+        core_only: &[],
         schedule: permdown_ghost,
     },
     Scenario {
@@ -21,6 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "an answer that was on its way while a replica was forgotten does not bring it back",
         reaches: &[Held, Down, Permdown],
         avoids: &[],
+        core_only: &[],
         schedule: transfer_races_permdown,
     },
     Scenario {
@@ -28,6 +30,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "two nodes that both hold many presences before they first meet agree",
         reaches: &[Partition, FullState],
         avoids: &[],
+        core_only: &[],
         schedule: fifty_each_before_meeting,
     },
     Scenario {
@@ -35,6 +38,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "after a delta got lost what is missing is asked for, and no full state is needed",
         reaches: &[OneWayCut, CutOff, Cloud, FromLog],
         avoids: &[FullState, Down],
+        core_only: &[],
         schedule: lost_delta,
     },
     Scenario {
@@ -42,6 +46,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "late, repeated and reordered deltas do no harm",
         reaches: &[Late, Repeated, Reordered],
         avoids: &[],
+        core_only: &[],
         schedule: late_and_twice,
     },
     Scenario {
@@ -49,6 +54,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "an update is one diff on every node, with the old meta and the new",
         reaches: &[Late, Reordered],
         avoids: &[],
+        core_only: &[],
         schedule: update_in_one_step,
     },
     Scenario {
@@ -56,6 +62,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "all metas of a topic change in one call, and in one diff on every node",
         reaches: &[MassUpdate],
         avoids: &[FullState, Down],
+        core_only: &[],
         schedule: mass_update,
     },
     Scenario {
@@ -63,6 +70,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "of two dots of one presence the higher counter wins, whichever comes late",
         reaches: &[Late, Superseded, Cloud],
         avoids: &[],
+        core_only: &[],
         schedule: older_dot_late,
     },
     Scenario {
@@ -70,6 +78,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a presence that came and went ahead of a gap does not come back with a late delta",
         reaches: &[Late, Repeated, Cloud],
         avoids: &[],
+        core_only: &[],
         schedule: dot_removed_ahead,
     },
     Scenario {
@@ -77,6 +86,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "what leaves on a replica that is down anyway is not reported a second time",
         reaches: &[Partition, Down, Returned],
         avoids: &[],
+        core_only: &[],
         schedule: down_twice,
     },
     Scenario {
@@ -84,6 +94,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "an answer tells the asker what it lacks, not its own presences",
         reaches: &[Partition, FromLog],
         avoids: &[FullState],
+        core_only: &[],
         schedule: transfer_echoes,
     },
     Scenario {
@@ -91,6 +102,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "whoever missed more than the log of leaves holds is told everything",
         reaches: &[Partition, FullState, Chunks],
         avoids: &[],
+        core_only: &[],
         schedule: log_too_short,
     },
     Scenario {
@@ -98,6 +110,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a node that is added during a partition is known to all once it is over",
         reaches: &[Partition, StartedApart, FromLog],
         avoids: &[],
+        core_only: &[],
         schedule: added_while_partitioned,
     },
 ];
@@ -134,14 +147,20 @@ fn transfer_races_permdown(seed: u64) -> Schedule {
     story.crashes("a");
     let apart = story.permdown() - story.down() / 2;
     story.cut(&["b"], &["c"], apart);
+    story.rush("b", 60);
     story.wait(apart);
-    // They meet again just before a is forgotten, and the answers wait until it was.
-    let soon = story.some(0..2 * story.period());
-    story.wait(soon);
-    let until = story.some(story.down()..2 * story.down());
-    story.hold(&["b"], &["c"], until);
-    story.come("b", 2);
-    story.wait(until);
+    // They meet again just before a is forgotten, and the parts of the answer wait on their way until it
+    // was: never for so long that a connection would be given up.
+    let until = story.down() / 2 + 4 * story.period();
+    let mut held = 0;
+    while held < until {
+        let period = story.period();
+        let some = story.some(period..3 * period / 2);
+        story.hold(&["b"], &["c"], some);
+        story.come("b", 1);
+        story.wait(period);
+        held += 2 * period;
+    }
     story.wait_periods(2);
     story.ends()
 }
@@ -153,10 +172,12 @@ fn fifty_each_before_meeting(seed: u64) -> Schedule {
     story.cut(&["a"], &["b"], apart);
     for node in ["a", "b"] {
         let users = story.some(51..150);
-        let early = story.come(node, users);
-        story.some_come(node, 20..60);
+        let early = story.rush(node, users);
+        story.some_come(node, 2..10);
+        story.change_all(node);
         story.leave(&early);
-        story.come(node, 60);
+        story.rush(node, 60);
+        story.come(node, 3);
     }
     story.wait(apart);
     story.wait_periods(2);
@@ -177,7 +198,11 @@ fn lost_delta(seed: u64) -> Schedule {
         story.change(&regulars);
         story.wait_periods(1);
         story.leave(&passing);
-        story.wait_periods(2);
+        // What b hears next, on a new connection at the latest, has a gap before it.
+        for _ in 0..6 {
+            story.change(&regulars);
+            story.wait(period);
+        }
     }
     story.wait_periods(8);
     story.ends()
@@ -246,7 +271,7 @@ fn older_dot_late(seed: u64) -> Schedule {
     let mut story = Story::new("older-dot-late", seed, 2);
     unruly(&mut story);
     let users = story.come("a", 3);
-    for _ in 0..16 {
+    for _ in 0..40 {
         story.change(&users);
         story.wait(story.period());
     }

@@ -14,6 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "whoever hears of a node only through others lists it until it counts as down, no longer",
         reaches: &[Partition, Down, Returned],
         avoids: &[Permdown],
+        core_only: &[],
         schedule: one_link_cut,
     },
     Scenario {
@@ -21,6 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "whoever is heard and does not hear lists no ghosts and loses nobody for the others",
         reaches: &[OneWayCut, Down, Returned],
         avoids: &[],
+        core_only: &[],
         schedule: one_way_cut,
     },
     Scenario {
@@ -28,6 +30,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a link that comes and goes, each time for less than down_period, loses nobody",
         reaches: &[Partition],
         avoids: &[Down],
+        core_only: &[],
         schedule: flapping_link,
     },
     Scenario {
@@ -35,6 +38,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a replica that was forgotten and is heard again is admitted, with all it holds",
         reaches: &[Partition, Permdown, AdmittedAgain],
         avoids: &[],
+        core_only: &[],
         schedule: split_longer_than_permdown,
     },
     Scenario {
@@ -42,6 +46,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a part that finds together agrees on who is there in that part",
         reaches: &[Partition, HealedPart, Down],
         avoids: &[],
+        core_only: &[],
         schedule: part_heals_first,
     },
     Scenario {
@@ -49,6 +54,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a wrong guess that a node is gone costs one leave and one join",
         reaches: &[WrongGuess, Down, Returned],
         avoids: &[Permdown],
+        core_only: &[],
         schedule: wrong_accusation,
     },
     Scenario {
@@ -56,6 +62,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a node whose own timer ran late suspects itself before it accuses others",
         reaches: &[Paused, SuspectedItself, Down, Returned],
         avoids: &[Permdown],
+        core_only: &[],
         schedule: paused_longer_than_down,
     },
     Scenario {
@@ -63,6 +70,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "the time for which a node did not run is no silence of the others",
         reaches: &[Paused, SuspectedItself],
         avoids: &[Down],
+        core_only: &[],
         schedule: alone_was_paused,
     },
     Scenario {
@@ -70,6 +78,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "clocks that run at other rates by a few in a hundred make nobody down",
         reaches: &[ClockSkew],
         avoids: &[Down],
+        core_only: &[],
         schedule: skewed_clocks,
     },
     Scenario {
@@ -77,6 +86,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a node that is slow for a while catches up, and accuses nobody meanwhile",
         reaches: &[SlowNode],
         avoids: &[Permdown],
+        core_only: &[],
         schedule: slow_node,
     },
     Scenario {
@@ -84,6 +94,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "what a full queue dropped is asked for",
         reaches: &[Paused, Overflow],
         avoids: &[Permdown],
+        core_only: &[],
         schedule: queue_overflow,
     },
     Scenario {
@@ -91,6 +102,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a node with another number of shards is refused, and the others agree",
         reaches: &[PoolMismatch],
         avoids: &[Down],
+        core_only: &[],
         schedule: pool_mismatch,
     },
     Scenario {
@@ -98,6 +110,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "an idle cluster stays together on nothing but words of life",
         reaches: &[],
         avoids: &[Down, Permdown],
+        core_only: &[],
         schedule: long_idle,
     },
 ];
@@ -276,13 +289,15 @@ fn slow_node(seed: u64) -> Schedule {
 fn queue_overflow(seed: u64) -> Schedule {
     let mut story = Story::new("queue-overflow", seed, 3);
     story.network().queue = 4;
-    story.settings().chunk_values = 5;
+    story.settings().chunk_values = 1;
     story.come("a", 5);
+    story.rush("b", 400);
     story.wait_periods(3);
-    let away = story.some(4..8) * story.period();
+    let away = story.some(5..8) * story.period();
     story.pauses("a", away);
+    // Each is a message of its own: a connection takes a thousand and more before a queue fills up.
     for _ in 0..4 {
-        story.rush("b", 30);
+        story.change_all("b");
         story.rush("c", 10);
         story.wait(story.period());
     }

@@ -13,6 +13,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "who left just before a stop is told of, and does not linger",
         reaches: &[Stop],
         avoids: &[],
+        core_only: &[],
         schedule: leaves_before_stop,
     },
     Scenario {
@@ -20,6 +21,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "the presences of a node that stopped stay until it counts as down, and it is not taken for crashed",
         reaches: &[Stop, Down],
         avoids: &[HandedOver],
+        core_only: &[],
         schedule: stop_lingers_until_down,
     },
     Scenario {
@@ -27,6 +29,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "the presences of a node that stopped stay until its next incarnation is up",
         reaches: &[Stop, RestartEarly, Replaced],
         avoids: &[HandedOver],
+        core_only: &[],
         schedule: stopped_and_back,
     },
     Scenario {
@@ -34,6 +37,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "with permdown_on_shutdown the presences of a node that stops leave at once",
         reaches: &[Goodbye, Permdown],
         avoids: &[Stop],
+        core_only: &[],
         schedule: goodbye,
     },
     Scenario {
@@ -41,6 +45,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "whoever missed a goodbye finds the node down all the same, and the others do not list it again",
         reaches: &[Goodbye, CutOff, Down, Permdown],
         avoids: &[],
+        core_only: &[],
         schedule: goodbye_lost,
     },
     Scenario {
@@ -48,6 +53,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a message that comes after a goodbye does not bring the node back",
         reaches: &[Goodbye, LowerIgnored, Permdown],
         avoids: &[],
+        core_only: &[],
         schedule: goodbye_overtaken,
     },
     Scenario {
@@ -55,6 +61,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a node that said goodbye and starts again is listed anew",
         reaches: &[Goodbye, RestartEarly, Permdown],
         avoids: &[],
+        core_only: &[],
         schedule: goodbye_and_back,
     },
     Scenario {
@@ -62,6 +69,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "with handover a user who goes on from a stopped node is listed once all the time",
         reaches: &[Stop, HandedOver],
         avoids: &[],
+        core_only: &[],
         schedule: handover,
     },
     Scenario {
@@ -69,6 +77,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "a node that takes the place of one that stops takes its users over as it arrives",
         reaches: &[Stop, HandedOver],
         avoids: &[],
+        core_only: &[],
         schedule: handover_to_a_new_node,
     },
     Scenario {
@@ -76,6 +85,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "while all nodes restart one after the other nobody blinks and nobody counts twice",
         reaches: &[Stop, HandedOver, RestartEarly, Replaced],
         avoids: &[],
+        core_only: &[],
         schedule: rolling_deploy,
     },
     Scenario {
@@ -83,6 +93,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         rule: "all nodes restart one after the other and say goodbye each time",
         reaches: &[Goodbye, RestartEarly, Permdown],
         avoids: &[HandedOver],
+        core_only: &[],
         schedule: rolling_deploy_with_goodbyes,
     },
 ];

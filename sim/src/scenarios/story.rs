@@ -9,6 +9,9 @@ use crate::schedule::{Action, Joining, Network, NodeSpec, Schedule, Settings, St
 /// The topic in which most of it happens.
 pub(super) const ROOM: &str = "room";
 
+/// When a story begins: all nodes that run from the start await connections by then.
+const BEGINS_MS: u64 = 100;
+
 /// A schedule in the making: what is told next happens at the time that the story has come to.
 pub(super) struct Story {
     rng: Rng,
@@ -81,7 +84,7 @@ impl Story {
         };
         Self {
             rng,
-            now_ms: 0,
+            now_ms: BEGINS_MS,
             next_process: 1,
             schedule,
         }
