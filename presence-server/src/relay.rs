@@ -29,6 +29,8 @@ pub(crate) struct Relay {
     services: Mutex<BTreeMap<Arc<str>, Arc<Service>>>,
     /// The requests whose answer is waited for, by number.
     asked: Mutex<BTreeMap<u64, Asked>>,
+    /// The number of the last request. It begins anywhere: what a process was asked for may be answered to the
+    /// next process of its name, in which that number must be nobody's.
     last: AtomicU64,
     /// How many more requests of others may be under way.
     places: Arc<Semaphore>,
@@ -57,12 +59,13 @@ impl Relay {
         transport: Arc<OnceLock<Arc<dyn Transport>>>,
         places: usize,
     ) -> Self {
+        let last = AtomicU64::new(env.random());
         let relay = Self {
             env,
             transport,
             services: Mutex::default(),
             asked: Mutex::default(),
-            last: AtomicU64::new(0),
+            last,
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
         };
         let here = |_| Box::pin(std::future::ready(Bytes::from_static(b"here"))) as _;
@@ -99,7 +102,7 @@ impl Relay {
         let transport = self.transport.get()?;
         let peer: Arc<str> = peer.into();
         let body = postcard::to_allocvec(&Request { service, body }).ok()?;
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let (answer, answered) = oneshot::channel();
         let asked = Asked {
             peer: Arc::clone(&peer),
@@ -173,4 +176,79 @@ impl fmt::Debug for Relay {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::env::System;
+
+    /// Keeps what is to be sent.
+    #[derive(Debug, Default)]
+    struct Kept(Mutex<Vec<Message>>);
+
+    impl Transport for Kept {
+        fn send(&self, _: &To, message: &Message) {
+            lock(&self.0).push(message.clone());
+        }
+
+        fn peers(&self) -> Vec<Peer> {
+            Vec::new()
+        }
+
+        fn close(&self) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    impl Kept {
+        /// The number of the last request.
+        fn last(&self) -> u64 {
+            match lock(&self.0).last() {
+                Some(Message::Request { id, .. }) => *id,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn relay() -> (Relay, Arc<Kept>) {
+        let kept = Arc::<Kept>::default();
+        let transport = OnceLock::from(Arc::clone(&kept) as Arc<dyn Transport>);
+        let env = Arc::new(System::new());
+        (Relay::new(env, Arc::new(transport), 9), kept)
+    }
+
+    async fn waits(asked: impl Future<Output = Option<Bytes>>) -> bool {
+        tokio::time::timeout(Duration::ZERO, asked).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_the_process_before_is_nobodys() {
+        let (before, kept) = relay();
+        let mut asked = pin!(before.ask("b", HERE, b""));
+        assert!(waits(&mut asked).await);
+        let old = kept.last();
+
+        let (relay, kept) = relay();
+        let mut asked = pin!(relay.ask("b", HERE, b""));
+        assert!(waits(&mut asked).await);
+        relay.handle_answer("b", old, Bytes::from_static(b"to the one before"));
+        assert!(waits(&mut asked).await);
+        relay.handle_answer("b", kept.last(), Bytes::from_static(b"here"));
+        assert_eq!(asked.await, Some(Bytes::from_static(b"here")));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_another_node_is_nobodys() {
+        let (relay, kept) = relay();
+        let mut asked = pin!(relay.ask("b", HERE, b""));
+        assert!(waits(&mut asked).await);
+        relay.handle_answer("c", kept.last(), Bytes::from_static(b"not there"));
+        assert!(waits(&mut asked).await);
+        relay.handle_answer("b", kept.last(), Bytes::new());
+        assert_eq!(asked.await, None, "it has no such service");
+    }
 }
