@@ -25,6 +25,8 @@ pub(super) struct Carrier {
     pub(super) node: usize,
     pub(super) process: Process,
     pub(super) mouths: Mouths,
+    /// The bound of the queue to each node.
+    pub(super) queue_bytes: usize,
     /// How many messages for each node were dropped, as seen last.
     pub(super) dropped: Mutex<BTreeMap<Arc<str>, u64>>,
 }
@@ -48,7 +50,9 @@ impl Carrier {
             };
             let dropped = &mut self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
             let before = dropped.insert(Arc::clone(&peer.name), peer.dropped);
-            if peer.dropped > before.unwrap_or(0) {
+            // Those for a connection that has just ended are counted there too.
+            let is_full = peer.queued_bytes > self.queue_bytes / 2;
+            if peer.dropped > before.unwrap_or(0) && is_full {
                 self.stage.count(Counted::Overflow);
             }
             if is_meant && peer.is_connected {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fastrand::Rng;
 use presence_core::presence::Meta;
 use presence_core::tracker;
 use presence_core::wire::cluster::Version;
@@ -46,7 +47,29 @@ pub(super) struct Setup {
     /// The longest that a message takes.
     pub(super) trip: Duration,
     pub(super) queue_bytes: usize,
+    pub(super) bounds: Bounds,
     pub(super) tokens: Tokens,
+}
+
+/// Settings of a node that clients should not feel, as they are or so small that they act all the time.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    diff_pause: Duration,
+    snapshot_bytes: usize,
+    undelivered_messages: usize,
+}
+
+impl Bounds {
+    /// Those of all nodes of a run.
+    pub(super) fn of(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0xb0d5);
+        Self {
+            // For each client that was told, of which a topic has a few.
+            diff_pause: Duration::from_micros([20, 20_000, 300_000][rng.usize(0..3)]),
+            snapshot_bytes: [64 << 20, 2000][rng.usize(0..2)],
+            undelivered_messages: [64, 1][rng.usize(0..2)],
+        }
+    }
 }
 
 /// How long a WebSocket may be silent.
@@ -113,6 +136,9 @@ async fn begin(
         tracker: setup.tracker.clone(),
         pool_size: setup.pool_size,
         socket_queue_bytes: 256 << 10,
+        diff_pause: setup.bounds.diff_pause,
+        snapshot_bytes: setup.bounds.snapshot_bytes,
+        undelivered_messages: setup.bounds.undelivered_messages,
         journals: Some(Arc::new(StageJournals {
             stage: Arc::clone(&stage),
             node: setup.node,
@@ -173,6 +199,7 @@ async fn begin(
         node: setup.node,
         process: process.clone(),
         mouths: Mouths::default(),
+        queue_bytes: setup.queue_bytes,
         dropped: Mutex::default(),
     }));
     stage.hears(setup.node, node.handler());

@@ -7,7 +7,7 @@ use presence_core::wire::cluster::Version;
 use presence_server::app::{Tokens, conformance};
 
 use super::super::environment::ALL;
-use super::super::host::Setup;
+use super::super::host::{Bounds, Setup};
 use super::super::stage::Stage;
 use crate::coverage::Counted;
 use crate::schedule::{Joining, NodeSpec, Schedule};
@@ -21,6 +21,7 @@ pub(super) fn setups(schedule: &Schedule, stage: &Stage, names: &[Arc<str>]) -> 
         Joining::Through(_) => stage.count(Counted::Introduced),
     }
     let older = stage.below(3) == 0;
+    let bounds = Bounds::of(schedule.seed);
     let setup = |(node, spec): (usize, &NodeSpec)| {
         let is_older = older && stage.below(2) == 0;
         if is_older {
@@ -53,6 +54,7 @@ pub(super) fn setups(schedule: &Schedule, stage: &Stage, names: &[Arc<str>]) -> 
             queue_bytes: (schedule.network.queue * 256)
                 .max(schedule.settings.chunk_values * 200)
                 .max(6 << 10),
+            bounds: bounds.clone(),
             tokens: tokens.clone(),
         }
     };
