@@ -26,6 +26,7 @@
 //! A local change, and each value and gone interval of a merge, cost O(log n) at the most, whatever
 //! the size n of the set. Listing a topic costs its own entries.
 
+mod chunked;
 mod dots;
 mod entries;
 mod groups;
@@ -35,6 +36,7 @@ mod list;
 mod merge;
 mod replicas;
 mod steps;
+mod table;
 mod topics;
 mod transfer;
 mod warm;
@@ -103,7 +105,7 @@ impl Set {
             replicas: vec![Some(Replica::new(replica))],
             down: 0,
             turning: VecDeque::new(),
-            entries: Entries::default(),
+            entries: Entries::new(),
             topics: Topics::new(hasher.clone()),
             groups: Groups::new(hasher.clone()),
             processes: Processes::new(hasher),
@@ -141,14 +143,19 @@ impl Set {
         if !self.has_counters_for(2) {
             return Err(JoinError::Exhausted);
         }
-        if self.locate(topic, pid, key).is_some() {
+        // A topic that is new has no entry that could refuse this one.
+        let topic = self.topics.ensure(topic);
+        let place = (topic, self.groups.hash(topic, key), key);
+        let first = self.groups.first(place, &self.entries, &self.topics);
+        let member = first.and_then(|first| {
+            self.groups
+                .member((first, key), (OWN, pid), &self.entries, &self.topics)
+        });
+        if member.is_some() {
             return Err(JoinError::AlreadyTracked);
         }
         let counter = self.tick();
-        let topic = self.topics.ensure(topic);
         let text = Payload::text(key, meta);
-        let place = (topic, self.groups.hash(topic, key), key);
-        let first = self.groups.first(place, &self.entries, &self.topics);
         let record = Record::new((text, KeyTag::of(key)), pid, (OWN, counter));
         Ok(self.attach((topic, place.1), record, first))
     }
@@ -372,7 +379,7 @@ impl Set {
         let process_hash = self.processes.hash(index, record.pid);
         let handle = self.entries.insert(Slot::new(topic, hash, process_hash));
         self.topics.push(handle, record, &mut self.entries);
-        self.groups.insert(first, handle, &mut self.entries);
+        self.groups.insert(first, (handle, hash), &mut self.entries);
         if index == OWN {
             self.processes
                 .insert(handle, &mut self.entries, &self.topics);

@@ -1,5 +1,7 @@
 //! Where entries live: a slab of fixed-size slots, named by handles.
 
+use super::chunked::Chunked;
+
 /// The place of an entry, valid until the set changes next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Handle(pub(super) u32);
@@ -78,9 +80,8 @@ impl Slot {
 }
 
 /// The slab. Freed slots form a chain through `topic` and are taken again first.
-#[derive(Default)]
 pub(super) struct Entries {
-    slots: Vec<Slot>,
+    slots: Chunked<Slot>,
     len: usize,
     free: Option<Handle>,
 }
@@ -89,6 +90,14 @@ pub(super) struct Entries {
 const VACANT: u32 = u32::MAX;
 
 impl Entries {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Chunked::new(),
+            len: 0,
+            free: None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -101,11 +110,7 @@ impl Entries {
                 self[handle] = slot;
                 handle
             }
-            None => {
-                let handle = Handle(self.slots.len() as u32);
-                self.slots.push(slot);
-                handle
-            }
+            None => Handle(self.slots.push(slot) as u32),
         }
     }
 
@@ -127,20 +132,21 @@ impl Entries {
     ///
     /// `moved` is told each entry's old and new place.
     pub(super) fn pack(&mut self, mut moved: impl FnMut(&mut Self, Handle, Handle)) {
-        let vacant = |slots: &[Slot], at: usize| slots[at].position == VACANT;
         let mut to = 0;
-        for from in (self.len..self.slots.len()).rev() {
-            if vacant(&self.slots, from) {
+        while self.slots.len() > self.len
+            && let Some(slot) = self.slots.pop()
+        {
+            if slot.position == VACANT {
                 continue;
             }
-            while !vacant(&self.slots, to) {
+            let from = self.slots.len();
+            while self.slots[to].position != VACANT {
                 to += 1;
             }
-            self.slots.swap(from, to);
+            self.slots[to] = slot;
             moved(self, Handle(from as u32), Handle(to as u32));
         }
-        self.slots.truncate(self.len);
-        self.slots.shrink_to(self.len * 2);
+        self.slots.shrink();
         self.free = None;
     }
 }
@@ -184,7 +190,7 @@ mod tests {
 
     #[test]
     fn freed_slots_are_taken_again_first() {
-        let mut entries = Entries::default();
+        let mut entries = Entries::new();
         let handles: Vec<_> = (0..4).map(|hash| entries.insert(slot(hash))).collect();
         entries.remove(handles[1]);
         entries.remove(handles[2]);
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn packing_moves_what_is_behind_and_gives_memory_back() {
-        let mut entries = Entries::default();
+        let mut entries = Entries::new();
         let handles: Vec<_> = (0..2000).map(|hash| entries.insert(slot(hash))).collect();
         assert!(!entries.is_sparse());
         for handle in handles.iter().filter(|handle| handle.0 % 8 != 7) {

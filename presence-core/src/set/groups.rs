@@ -1,11 +1,9 @@
 //! Entries by topic and key, and by pid: tables of the first of each chain.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
 use super::OWN;
 use super::entries::{Entries, Handle, Links, ReplicaIndex, Slot};
 use super::hash::Hasher;
+use super::table::Table;
 use super::topics::Topics;
 use crate::entry::{Key, Pid};
 
@@ -20,15 +18,13 @@ type ChainOf = fn(&mut Slot) -> &mut Links;
 const GROUP: ChainOf = |slot| &mut slot.group;
 const PROCESS: ChainOf = |slot| &mut slot.process;
 
-/// Puts `handle` before `first` in a chain.
+/// Puts `handle`, which is alone, before `first` in a chain.
 fn link(entries: &mut Entries, chain: ChainOf, first: Handle, handle: Handle) {
     *chain(&mut entries[handle]) = Links {
         before: Handle::NONE,
         after: first,
     };
-    if let Some(first) = first.some() {
-        chain(&mut entries[first]).before = handle;
-    }
+    chain(&mut entries[first]).before = handle;
 }
 
 /// Takes `handle` out of a chain; its links as they were.
@@ -58,16 +54,16 @@ fn rename(entries: &mut Entries, chain: ChainOf, to: Handle) -> bool {
 
 /// The entries of each (topic, key): a table of chains.
 pub(super) struct Groups {
-    firsts: HashTable<Handle>,
-    crowds: HashTable<Handle>,
+    firsts: Table<Handle>,
+    crowds: Table<Handle>,
     hasher: Hasher,
 }
 
 impl Groups {
     pub(super) fn new(hasher: Hasher) -> Self {
         Self {
-            firsts: HashTable::new(),
-            crowds: HashTable::new(),
+            firsts: Table::new(),
+            crowds: Table::new(),
             hasher,
         }
     }
@@ -129,9 +125,12 @@ impl Groups {
     }
 
     /// Adds an entry, whose slot and record are there, to the group that begins with `first`.
-    pub(super) fn insert(&mut self, first: Option<Handle>, handle: Handle, entries: &mut Entries) {
-        let hash = entries[handle].hash;
-        link(entries, GROUP, first.unwrap_or(Handle::NONE), handle);
+    pub(super) fn insert(
+        &mut self,
+        first: Option<Handle>,
+        (handle, hash): (Handle, u32),
+        entries: &mut Entries,
+    ) {
         let Some(first) = first else {
             self.firsts
                 .insert_unique(Hasher::spread(hash), handle, |&other| {
@@ -139,6 +138,7 @@ impl Groups {
                 });
             return;
         };
+        link(entries, GROUP, first, handle);
         self.rename_first(hash, first, handle);
         if entries[first].is_crowded() {
             self.crowd(handle, entries);
@@ -167,26 +167,24 @@ impl Groups {
 
     /// Takes an entry out of its group.
     pub(super) fn remove(&mut self, handle: Handle, entries: &mut Entries) {
-        let hash = entries[handle].hash;
-        if entries[handle].is_crowded() {
-            let member = member_hash(&entries[handle]);
-            if let Ok(found) = self.crowds.find_entry(member, |&other| other == handle) {
-                found.remove();
-            }
+        let slot = &entries[handle];
+        let hash = slot.hash;
+        if slot.is_crowded() {
+            let member = member_hash(slot);
+            let is_it = |&other: &Handle| other == handle;
+            self.crowds
+                .replace(member, is_it, None, |&other| member_hash(&entries[other]));
         }
         let links = unlink(entries, GROUP, handle);
         if links.before.some().is_some() {
             return;
         }
-        let spread = Hasher::spread(hash);
-        if let Ok(mut first) = self.firsts.find_entry(spread, |&first| first == handle) {
-            match links.after.some() {
-                Some(after) => *first.get_mut() = after,
-                None => {
-                    first.remove();
-                }
-            }
-        }
+        self.firsts.replace(
+            Hasher::spread(hash),
+            |&first| first == handle,
+            links.after.some(),
+            |&other| Hasher::spread(entries[other].hash),
+        );
     }
 
     /// Lets everything here name the new place of an entry.
@@ -204,16 +202,9 @@ impl Groups {
 
     /// Gives memory back that a larger number of entries needed.
     pub(super) fn shrink(&mut self, entries: &Entries) {
-        if self.firsts.len() * 8 < self.firsts.capacity() {
-            self.firsts.shrink_to(self.firsts.len() * 2, |&handle| {
-                Hasher::spread(entries[handle].hash)
-            });
-        }
-        if self.crowds.len() * 8 < self.crowds.capacity() {
-            self.crowds.shrink_to(self.crowds.len() * 2, |&handle| {
-                member_hash(&entries[handle])
-            });
-        }
+        self.firsts
+            .shrink(|&handle| Hasher::spread(entries[handle].hash));
+        self.crowds.shrink(|&handle| member_hash(&entries[handle]));
     }
 }
 
@@ -234,14 +225,14 @@ pub(super) fn chain(entries: &Entries, first: Handle) -> impl Iterator<Item = Ha
 ///
 /// Pids of other replicas are nobody's business but theirs, and are not indexed.
 pub(super) struct Processes {
-    firsts: HashTable<Handle>,
+    firsts: Table<Handle>,
     hasher: Hasher,
 }
 
 impl Processes {
     pub(super) fn new(hasher: Hasher) -> Self {
         Self {
-            firsts: HashTable::new(),
+            firsts: Table::new(),
             hasher,
         }
     }
@@ -263,21 +254,17 @@ impl Processes {
     pub(super) fn insert(&mut self, handle: Handle, entries: &mut Entries, topics: &Topics) {
         let pid = topics.record(handle, entries).pid;
         let hash = entries[handle].process_hash();
-        let found = self.firsts.entry(
+        let found = self.firsts.find_or_insert(
             Hasher::spread(hash),
             |&other| {
                 entries[other].process_hash() == hash && topics.record(other, entries).pid == pid
             },
+            handle,
             |&other| process_hash(&entries[other]),
         );
-        match found {
-            Entry::Occupied(mut first) => {
-                let next = std::mem::replace(first.get_mut(), handle);
-                link(entries, PROCESS, next, handle);
-            }
-            Entry::Vacant(vacant) => {
-                vacant.insert(handle);
-            }
+        if let Some(first) = found {
+            let next = std::mem::replace(first, handle);
+            link(entries, PROCESS, next, handle);
         }
     }
 
@@ -287,14 +274,12 @@ impl Processes {
         if links.before.some().is_some() {
             return;
         }
-        if let Ok(mut first) = self.firsts.find_entry(hash, |&first| first == handle) {
-            match links.after.some() {
-                Some(after) => *first.get_mut() = after,
-                None => {
-                    first.remove();
-                }
-            }
-        }
+        self.firsts.replace(
+            hash,
+            |&first| first == handle,
+            links.after.some(),
+            |&other| process_hash(&entries[other]),
+        );
     }
 
     pub(super) fn rename(&mut self, from: Handle, to: Handle, entries: &mut Entries) {
@@ -319,11 +304,7 @@ impl Processes {
     }
 
     pub(super) fn shrink(&mut self, entries: &Entries) {
-        if self.firsts.len() * 8 < self.firsts.capacity() {
-            self.firsts.shrink_to(self.firsts.len() * 2, |&handle| {
-                process_hash(&entries[handle])
-            });
-        }
+        self.firsts.shrink(|&handle| process_hash(&entries[handle]));
     }
 }
 

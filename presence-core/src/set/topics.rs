@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
-use super::entries::{Entries, Handle, ReplicaIndex};
+use super::chunked::Chunked;
+use super::entries::{Entries, Handle, ReplicaIndex, Slot};
 use super::hash::Hasher;
+use super::table::Table;
 use crate::clock::MAX_COUNTER;
 use crate::entry::{Key, KeyTag, Payload, Pid};
 
@@ -90,18 +90,18 @@ pub(super) struct Topic {
 
 /// All topics that hold a record, by id. An empty topic gives its id back.
 pub(super) struct Topics {
-    topics: Vec<Option<Topic>>,
+    topics: Chunked<Option<Topic>>,
     vacant: Vec<u32>,
-    names: HashTable<u32>,
+    names: Table<u32>,
     hasher: Hasher,
 }
 
 impl Topics {
     pub(super) fn new(hasher: Hasher) -> Self {
         Self {
-            topics: Vec::new(),
+            topics: Chunked::new(),
             vacant: Vec::new(),
-            names: HashTable::new(),
+            names: Table::new(),
             hasher,
         }
     }
@@ -121,9 +121,11 @@ impl Topics {
 
     /// The id of the topic `name`, which begins empty if it is new: the caller adds a record.
     pub(super) fn ensure(&mut self, name: &Arc<str>) -> u32 {
-        if let Some(id) = self.find(name) {
-            return id;
-        }
+        self.find(name).unwrap_or_else(|| self.add(name))
+    }
+
+    /// The id of the topic `name`, which is new and begins empty: the caller adds a record.
+    fn add(&mut self, name: &Arc<str>) -> u32 {
         let hash = self.hasher.topic(name);
         let topic = Topic {
             name: Arc::clone(name),
@@ -138,13 +140,7 @@ impl Topics {
         }
         let topics = &self.topics;
         self.names
-            .insert_unique(Hasher::spread(hash), id, |&other| {
-                Hasher::spread(
-                    topics[other as usize]
-                        .as_ref()
-                        .map_or(0, |topic| topic.hash),
-                )
-            });
+            .insert_unique(Hasher::spread(hash), id, |&other| name_hash(topics, other));
         id
     }
 
@@ -159,7 +155,11 @@ impl Topics {
 
     /// Takes the record of an entry out, and the topic with its last one.
     pub(super) fn take(&mut self, handle: Handle, entries: &mut Entries) -> (Arc<str>, Record) {
-        let (id, position) = (entries[handle].topic, entries[handle].position);
+        let Slot {
+            topic: id,
+            position,
+            ..
+        } = entries[handle];
         let topic = self.of_mut(id);
         let record = topic.records.swap_remove(position as usize);
         if let Some(moved) = topic.records.get(position as usize) {
@@ -177,12 +177,13 @@ impl Topics {
 
     fn remove(&mut self, id: u32) {
         let hash = self.of(id).hash;
-        if let Ok(name) = self
-            .names
-            .find_entry(Hasher::spread(hash), |&other| other == id)
-        {
-            name.remove();
-        }
+        let topics = &self.topics;
+        self.names.replace(
+            Hasher::spread(hash),
+            |&other| other == id,
+            None,
+            |&other| name_hash(topics, other),
+        );
         self.topics[id as usize] = None;
         self.vacant.push(id);
     }
@@ -251,22 +252,25 @@ impl Topics {
 
     /// Gives memory back that a larger number of topics needed.
     pub(super) fn shrink(&mut self) {
+        let before = self.topics.len();
         while let Some(None) = self.topics.last() {
             self.topics.pop();
         }
-        let end = self.topics.len() as u32;
-        self.vacant.retain(|&id| id < end);
-        if self.topics.len() * 4 < self.topics.capacity() {
-            self.topics.shrink_to(self.topics.len() * 2);
+        let end = self.topics.len();
+        if end < before {
+            self.vacant.retain(|&id| (id as usize) < end);
+        }
+        if self.topics.shrink() {
             self.vacant.shrink_to_fit();
         }
-        if self.names.len() * 8 < self.names.capacity() {
-            let topics = &self.topics;
-            self.names.shrink_to(self.names.len() * 2, |&id| {
-                Hasher::spread(topics[id as usize].as_ref().map_or(0, |topic| topic.hash))
-            });
-        }
+        let topics = &self.topics;
+        self.names.shrink(|&id| name_hash(topics, id));
     }
+}
+
+fn name_hash(topics: &Chunked<Option<Topic>>, id: u32) -> u64 {
+    let topic = topics[id as usize].as_ref();
+    Hasher::spread(topic.map_or(0, |topic| topic.hash))
 }
 
 const LIVE_TOPIC: &str = "an entry's topic is present as long as the entry is";
