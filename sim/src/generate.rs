@@ -660,7 +660,7 @@ impl Generator {
 
     /// Whether a node can introduce the others to each other once faults have ended.
     fn is_there_at_the_end(&self, node: &NodeSpec) -> bool {
-        let mut is_there = node.starts && node.pool_size.is_none();
+        let mut is_there = node.starts;
         for step in &self.steps {
             match &step.action {
                 Action::Crash { node: gone } | Action::Stop { node: gone, .. } => {
@@ -670,7 +670,7 @@ impl Generator {
                 _ => {}
             }
         }
-        is_there
+        is_there && node.pool_size.is_none()
     }
 
     fn fresh_node(&mut self) -> String {

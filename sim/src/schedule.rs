@@ -474,41 +474,37 @@ mod tests {
     use super::*;
     use crate::generate;
 
-    #[test]
-    fn what_a_schedule_may_not_say_is_told_by_its_name() {
-        let narrow = |bytes_per_s, ms| Action::Narrow {
+    #[track_caller]
+    fn refused(expected: &str, change: impl FnOnce(&mut Schedule)) {
+        let mut schedule = generate::with_clients(3);
+        assert_eq!(schedule.validate(), Ok(()));
+        change(&mut schedule);
+        let error = schedule.validate().expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
+
+    fn narrow(bytes_per_s: u64, ms: u64) -> Vec<Step> {
+        let action = Action::Narrow {
             from: vec!["n0".into()],
             to: vec!["n1".into()],
             bytes_per_s,
             ms,
         };
-        let step = |action| Step { at_ms: 0, action };
-        let wrong: [(&dyn Fn(&mut Schedule), &str); 6] = [
-            (&|s| s.nodes.clear(), "there are 0 nodes"),
-            (&|s| s.network.queue = 0, "network.queue must not be 0"),
-            (
-                &|s| s.joining = Joining::Through("n77".into()),
-                "joining: there is no node \"n77\"",
-            ),
-            (
-                &|s| s.heal_first = vec!["n77".into()],
-                "heal_first: there is no node \"n77\"",
-            ),
-            (
-                &|s| s.steps = vec![step(narrow(0, 1))],
-                "step 0: bytes_per_s is 0",
-            ),
-            (
-                &|s| s.steps = vec![step(narrow(1, u64::MAX))],
-                "step 0: ms is",
-            ),
-        ];
-        for (change, expected) in wrong {
-            let mut schedule = generate::with_clients(3);
-            assert_eq!(schedule.validate(), Ok(()));
-            change(&mut schedule);
-            let error = schedule.validate().expect_err(expected);
-            assert!(error.contains(expected), "{error}");
-        }
+        vec![Step { at_ms: 0, action }]
+    }
+
+    #[test]
+    fn what_a_schedule_may_not_say_is_told_by_its_name() {
+        let nobody = "n77";
+        refused("there are 0 nodes", |s| s.nodes.clear());
+        refused("network.queue must not be 0", |s| s.network.queue = 0);
+        refused("joining: there is no node \"n77\"", |s| {
+            s.joining = Joining::Through(nobody.into());
+        });
+        refused("heal_first: there is no node \"n77\"", |s| {
+            s.heal_first = vec![nobody.into()];
+        });
+        refused("step 0: bytes_per_s is 0", |s| s.steps = narrow(0, 1));
+        refused("step 0: ms is", |s| s.steps = narrow(1, u64::MAX));
     }
 }

@@ -132,9 +132,9 @@ impl Environment for World {
     }
 }
 
-/// Opens a connection, from a node or else a client. Whoever can't be reached gives no answer, and the machine of a process that is gone
-/// refuses, if there still is one. (turmoil refuses at once across a cut, and lets a host without a
-/// process answer nothing.)
+/// Opens a connection, from a node or else a client. Whoever can't be reached gives no answer, and the
+/// machine of a process that is gone refuses, if there still is one. (turmoil refuses at once across a cut,
+/// and lets a host without a process answer nothing.)
 pub(super) async fn connect(
     stage: &Arc<Stage>,
     address: SocketAddr,
