@@ -11,7 +11,7 @@ mod roads;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,8 +52,9 @@ pub(super) struct Judge<'a> {
     roads: Roads,
     histories: Histories,
     promises: Promises,
-    /// Who has heard what was said to all.
-    heard: BTreeSet<(Number, usize)>,
+    /// Who has heard what was said to all, and in which life of which node last. (At another it may come
+    /// again: whoever goes on there may be there before it is.)
+    heard: BTreeMap<(Number, usize), Option<(usize, u32)>>,
     /// By number.
     owners: Vec<Option<Owner>>,
     inputs: u64,
@@ -69,7 +70,7 @@ impl<'a> Judge<'a> {
             roads: Roads::new(schedule.nodes.len()),
             histories: Histories::default(),
             promises: Promises::default(),
-            heard: BTreeSet::new(),
+            heard: BTreeMap::new(),
             owners: Vec::new(),
             inputs: 0,
             converged_after: None,

@@ -72,7 +72,8 @@ impl Judge<'_> {
             } => return self.client_list(id, people, &topic, numbers, [&joins, &leaves], synced),
             Said::Heard { topic, number } => {
                 self.log_of(client, || format!("hears {number} in {topic:?}"));
-                if !self.heard.insert((number, id)) {
+                let before = self.heard.insert((number, id), client.connected);
+                if before == Some(client.connected) {
                     let what = format!("client {} has heard {number} before", client.name());
                     return Err(self
                         .cluster
@@ -243,7 +244,7 @@ impl Judge<'_> {
         for (id, client) in people.all().iter().enumerate() {
             let is_in = client.is_there && client.topics.contains_key(topic);
             let is_reached = pool(client).is_some() && pool(client) == pool(speaks);
-            if is_in && is_reached && !self.heard.contains(&(number, id)) {
+            if is_in && is_reached && !self.heard.contains_key(&(number, id)) {
                 let (name, who) = (client.name(), speaks.name());
                 let what =
                     format!("client {name} has not heard {number}, said by {who} in {topic:?}");
