@@ -80,11 +80,22 @@ impl Cloud {
         }
     }
 
-    /// Adds every counter of `other`.
+    /// Adds every counter of `other`, for what both hold together.
     pub fn union(&mut self, other: &Self) {
-        for &interval in &other.intervals {
-            self.insert_interval(interval);
+        let mut union = Self {
+            intervals: Vec::with_capacity(self.intervals.len() + other.intervals.len()),
+        };
+        let mut one = self.intervals.iter().peekable();
+        let mut two = other.intervals.iter().peekable();
+        while let Some(&interval) = match (one.peek(), two.peek()) {
+            (Some(a), Some(b)) if a.first > b.first => two.next(),
+            (Some(_), _) => one.next(),
+            (None, _) => two.next(),
+        } {
+            // Ascending, so that each is added at the end.
+            union.insert_interval(interval);
         }
+        *self = union;
     }
 
     /// Forgets every counter up to and with `counter`, once the context covers them.

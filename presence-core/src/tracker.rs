@@ -24,8 +24,9 @@
 //!   that it had told by then has arrived, so that no presence that left in the meantime is ever shown,
 //!   and all of a topic comes in one diff.
 //! - One that holds more than `chunk_values` presences is listed, hidden and removed a few topics at a
-//!   time, each step being a timeout that is due at once; so is a delta told that is larger. What is
-//!   called in between finds each topic as the diffs have told it.
+//!   time, each step being a timeout that is due at once; so is a delta told that is larger, and so do
+//!   presences leave of which more are told to be gone at once. What is called in between finds each
+//!   topic as the diffs have told it.
 //! - Lives of one name are ordered. A lower one is ignored, and told so; a replica that is told of a
 //!   higher life of its own name begins one higher still, with all its presences.
 //! - A replica whose own timer ran late was not there to hear the others: that time is no silence of
@@ -595,7 +596,8 @@ impl Tracker {
         (self.stopping != Some(Stopping::Gone)).then_some(next.min(self.next_heartbeat))
     }
 
-    /// Whether replicas are being listed or hidden, which the next timeouts go on with.
+    /// Whether replicas are being listed or hidden, or presences wait to be removed, which the next
+    /// timeouts go on with.
     pub fn is_turning(&self) -> bool {
         self.set.is_turning()
     }
@@ -743,7 +745,8 @@ impl Tracker {
             return Ok(());
         }
         let mut merged = std::mem::take(&mut self.merged);
-        let taken = self.set.merge(delta, &mut merged);
+        let limit = self.config.chunk_values;
+        let taken = self.set.merge_in_steps(delta, limit, &mut merged);
         if taken.is_ok() {
             self.stats.deferred += merged.deferred as u64;
             self.stats.superseded += merged.superseded as u64;
@@ -773,8 +776,9 @@ impl Tracker {
         }
     }
 
-    /// Goes on to list and hide the replicas that have come and gone: whatever led to it, it happens here
-    /// alone, and so many presences at a time that nobody waits long.
+    /// Goes on to list and hide the replicas that have come and gone, and to remove what was told to be
+    /// gone in great numbers: whatever led to it, it happens here alone, and so many presences at a time
+    /// that nobody waits long.
     fn step(&mut self) {
         if !self.set.is_turning() {
             return;
@@ -786,5 +790,7 @@ impl Tracker {
         for replica in shown {
             self.has_arrived(replica);
         }
+        // What had left of one that arrives may be gone only now.
+        self.list_arrived();
     }
 }

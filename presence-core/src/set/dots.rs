@@ -164,6 +164,12 @@ impl Dots {
         })
     }
 
+    /// The dots of `interval`, ascending.
+    pub(super) fn within(&self, interval: Interval) -> impl Iterator<Item = (u64, Handle)> {
+        self.from(interval.first)
+            .take_while(move |&(counter, _)| counter <= interval.last)
+    }
+
     /// The last counter of the run of present dots that begins with `first`, where that is present.
     pub(super) fn run_from(&self, first: u64) -> Option<u64> {
         let mut next = first;
@@ -182,23 +188,50 @@ impl Dots {
     }
 
     /// The counters of `first..=last` that are not present, as intervals, ascending.
+    ///
+    /// Costs what there are intervals and pages, not dots.
     pub(super) fn absent(&self, first: u64, last: u64) -> impl Iterator<Item = Interval> {
         let mut next = first;
-        let mut present = self.from(first).map(|(counter, _)| counter);
+        let pages = self.pages.range(page_of(first)..);
+        let mut pages = pages
+            .map(|(&number, page)| (number, page.present))
+            .peekable();
         std::iter::from_fn(move || {
-            while next <= last {
-                let start = next;
-                let stop = present.next().filter(|&counter| counter <= last);
-                next = stop.unwrap_or(last) + 1;
-                let end = stop.map_or(last, |counter| counter - 1);
-                if start <= end {
-                    return Some(Interval {
-                        first: start,
-                        last: end,
-                    });
-                }
+            // Past the run of dots that are present.
+            while pages
+                .next_if(|&(number, present)| {
+                    number == page_of(next) && !present >> bit_of(next) == 0
+                })
+                .is_some()
+            {
+                next = (page_of(next) + 1) * SPAN;
             }
-            None
+            if let Some(&(number, present)) = pages.peek()
+                && number == page_of(next)
+            {
+                next += u64::from((present >> bit_of(next)).trailing_ones());
+            }
+            let start = next;
+            // Past the run of those that are not.
+            while pages
+                .next_if(|&(number, present)| {
+                    number == page_of(next) && present >> bit_of(next) == 0
+                })
+                .is_some()
+            {
+                next = (page_of(next) + 1) * SPAN;
+            }
+            next = match pages.peek() {
+                Some(&(number, present)) if number == page_of(next) => {
+                    next + u64::from((present >> bit_of(next)).trailing_zeros())
+                }
+                Some(&(number, present)) => number * SPAN + u64::from(present.trailing_zeros()),
+                None => u64::MAX,
+            };
+            (start <= last).then(|| Interval {
+                first: start,
+                last: last.min(next - 1),
+            })
         })
     }
 }

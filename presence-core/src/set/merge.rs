@@ -7,7 +7,7 @@ use super::topics::Record;
 use super::warm;
 use super::{OWN, Set};
 use crate::clock::{Dot, ReplicaId};
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, Interval};
 use crate::delta::{Delta, Part, Value};
 use crate::entry::{Key, Left};
 
@@ -85,7 +85,9 @@ impl Diff {
 struct Merge<'a> {
     index: ReplicaIndex,
     part: &'a Part,
-    /// Where the replica's context will be.
+    /// Whether its gone dots are too many for one step.
+    is_later: bool,
+    /// Where the replica's context will be, gone dots that are left for later steps not counted.
     frontier: u64,
 }
 
@@ -98,11 +100,33 @@ impl Set {
     ///
     /// See [`MergeError`]; nothing was merged then.
     pub fn merge(&mut self, delta: &Delta, diff: &mut Diff) -> Result<(), MergeError> {
+        self.merge_in_steps(delta, usize::MAX, diff)
+    }
+
+    /// As [`merge`](Self::merge), but where more than about `limit` entries of a replica are to leave
+    /// they do so in the [steps](Self::step) to come, `limit` in each, and count as seen only then.
+    ///
+    /// What else the delta says, and what other deltas say meanwhile, is merged at once. An update takes
+    /// place at once too: its new value supersedes the old one, which will be gone.
+    ///
+    /// # Errors
+    ///
+    /// See [`MergeError`]; nothing was merged then.
+    pub fn merge_in_steps(
+        &mut self,
+        delta: &Delta,
+        limit: usize,
+        diff: &mut Diff,
+    ) -> Result<(), MergeError> {
         diff.clear();
-        let plan = self.plan(delta, diff)?;
+        let plan = self.plan(delta, limit, diff)?;
         // All leaves first, so that no topic goes while the values' topics are looked up.
         for merge in &plan {
-            self.merge_gone(merge, diff);
+            if merge.is_later {
+                self.leave_later(merge);
+            } else {
+                self.merge_gone(merge, diff);
+            }
         }
         let mut topics = vec![None; delta.topics.len()];
         for merge in &plan {
@@ -115,7 +139,12 @@ impl Set {
     }
 
     /// Which parts can be merged, and how far their replicas' contexts will then reach.
-    fn plan<'a>(&self, delta: &'a Delta, diff: &mut Diff) -> Result<Vec<Merge<'a>>, MergeError> {
+    fn plan<'a>(
+        &self,
+        delta: &'a Delta,
+        limit: usize,
+        diff: &mut Diff,
+    ) -> Result<Vec<Merge<'a>>, MergeError> {
         let mut plan = Vec::with_capacity(delta.parts.len());
         let mut values = 0;
         for part in &delta.parts {
@@ -132,16 +161,27 @@ impl Set {
                 }
                 continue;
             }
-            let frontier = replica.frontier(part);
-            if part.closing && frontier < part.through {
+            let (gone, cloud) = (part.gone.intervals(), replica.cloud.intervals());
+            let known =
+                || replica.frontier(&part.values, [gone, cloud, replica.leaving.intervals()]);
+            if part.closing && known() < part.through {
                 diff.deferred += 1;
                 continue;
             }
-            self.check_cloud(replica, part, frontier)?;
+            let is_later = self.leaves_later(replica, part, limit);
+            let frontier = if is_later {
+                self.check_cloud(replica, part, known())?;
+                replica.frontier(&part.values, [cloud])
+            } else {
+                let frontier = replica.frontier(&part.values, [gone, cloud]);
+                self.check_cloud(replica, part, frontier)?;
+                frontier
+            };
             values += part.values.len();
             plan.push(Merge {
                 index,
                 part,
+                is_later,
                 frontier,
             });
         }
@@ -158,6 +198,20 @@ impl Set {
             self.check_lengths(delta, merge.part)?;
         }
         Ok(plan)
+    }
+
+    /// Whether the gone dots of a part make more than about `limit` changes, and there is room to keep
+    /// them for later.
+    fn leaves_later(&self, replica: &Replica, part: &Part, limit: usize) -> bool {
+        let gone = part.gone.intervals();
+        let kept = replica.leaving.intervals().len();
+        let has_room = kept == 0 || kept + gone.len() <= self.limits.cloud_intervals;
+        let dots = part.gone.dots();
+        let is_long = || {
+            let of = |interval: &Interval| replica.present.within(*interval);
+            gone.len() > limit || gone.iter().flat_map(of).nth(limit).is_some()
+        };
+        has_room && usize::try_from(dots).is_ok_and(|dots| dots > limit) && is_long()
     }
 
     /// Refuses a part that could push the cloud over its limit.
@@ -191,6 +245,11 @@ impl Set {
         Ok(())
     }
 
+    fn leave_later(&mut self, merge: &Merge<'_>) {
+        self.begin_steps(merge.index);
+        self.at_mut(merge.index).leaving.add(&merge.part.gone);
+    }
+
     fn merge_gone(&mut self, merge: &Merge<'_>, diff: &mut Diff) {
         let mut leaving = Vec::new();
         let present = &mut self.at_mut(merge.index).present;
@@ -201,13 +260,23 @@ impl Set {
             }
             present.take(interval, |counter, handle| leaving.push((counter, handle)));
         }
+        self.detach_all(merge.index, &leaving, diff);
+    }
+
+    /// Takes entries, whose dots are no longer present, out of everything else.
+    pub(super) fn detach_all(
+        &mut self,
+        index: ReplicaIndex,
+        leaving: &[(u64, Handle)],
+        diff: &mut Diff,
+    ) {
         for leaving in leaving.chunks(warm::CHANGES) {
             if self.entries.len() >= warm::WORTH {
                 warm::leaving(leaving, &self.entries, &self.topics, &self.groups);
             }
             for &(counter, handle) in leaving {
                 diff.leaves.push(self.detach(handle));
-                self.observe(merge.index, counter);
+                self.observe(index, counter);
             }
         }
     }
@@ -230,6 +299,7 @@ impl Set {
             let replica = self.at(index);
             let counter = value.counter;
             let seen = replica.cloud.contains(counter)
+                || replica.leaving.contains(counter)
                 || counter <= last && replica.present.find(counter).is_some();
             if !seen {
                 self.merge_value(index, delta, value, topics, diff);
@@ -281,6 +351,9 @@ impl Set {
         let replica = self.at_mut(merge.index);
         replica.context = merge.frontier;
         replica.cloud.remove_through(merge.frontier);
+        if merge.is_later {
+            return;
+        }
         let gone = &merge.part.gone;
         for &interval in &gone.intervals()[gone.not_before(merge.frontier + 1)..] {
             replica.cloud.insert_interval(interval);
@@ -300,7 +373,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cloud::Interval;
     use crate::delta::Builder;
     use crate::entry::{KeyTag, Pid};
     use crate::set::Limits;
@@ -403,5 +475,113 @@ mod tests {
         assert_eq!(set.counter(&id("a")), Some(11));
         merge(&mut set, &delta(&[], &[(12, 12)]));
         assert_eq!(set.counter(&id("a")), Some(13));
+    }
+
+    /// A listener of six presences that has been told that all have left, two in each step.
+    fn leaving(limits: Limits) -> Set {
+        let mut set = listener(limits);
+        let values: Vec<_> = (1..=6).map(|counter| (counter, counter)).collect();
+        merge(&mut set, &delta(&values, &[]));
+        let mut diff = Diff::new();
+        let gone = delta(&[], &[(1, 12)]);
+        set.merge_in_steps(&gone, 2, &mut diff).unwrap();
+        assert!(diff.leaves.is_empty() && set.is_turning());
+        set
+    }
+
+    fn step(set: &mut Set) -> Vec<u64> {
+        let mut diff = Diff::new();
+        assert!(set.step(2, &mut diff).is_empty() && diff.joins.is_empty());
+        diff.leaves
+            .iter()
+            .map(|left| left.entry().counter)
+            .collect()
+    }
+
+    #[test]
+    fn many_leave_step_by_step_and_what_comes_meanwhile_is_merged() {
+        let mut set = leaving(Limits::default());
+        let a = id("a");
+        assert_eq!(step(&mut set), [1, 2]);
+        assert_eq!(
+            (set.counter(&a), set.counter_after_steps(&a)),
+            (Some(6), Some(12))
+        );
+        // Of what was told to be gone nothing joins, and what left already stays away.
+        let late = delta(&[(2, 2), (8, 8), (13, 3), (14, 9)], &[]);
+        assert_eq!(merge(&mut set, &late), (vec![14, 13], vec![3]));
+        assert_eq!(step(&mut set), [4, 5]);
+        assert_eq!(step(&mut set), [6]);
+        assert!(!set.is_turning());
+        assert_eq!(set.counter(&a), Some(14));
+        assert!(set.cloud(&a).unwrap().is_empty());
+        assert_eq!(set.count("t"), 2);
+    }
+
+    /// Guards against: an answer that is asked for again although nothing is missing.
+    #[test]
+    fn a_closing_part_may_rest_on_what_is_yet_to_leave() {
+        let mut set = leaving(Limits::default());
+        let mut builder = Builder::new(1);
+        builder.part(id("a"), 13, true);
+        builder.gone(Interval {
+            first: 13,
+            last: 13,
+        });
+        let closing = builder.finish();
+        let mut diff = Diff::new();
+        set.merge_in_steps(&closing, 2, &mut diff).unwrap();
+        assert_eq!(diff.deferred, 0);
+        while set.is_turning() {
+            step(&mut set);
+        }
+        assert_eq!((set.counter(&id("a")), set.len()), (Some(13), 0));
+    }
+
+    #[test]
+    fn what_is_yet_to_leave_stays_within_the_limit_of_the_cloud() {
+        let limits = Limits {
+            cloud_intervals: 2,
+            ..Limits::default()
+        };
+        let mut set = listener(limits);
+        let values: Vec<_> = (1..=12).map(|counter| (counter, counter)).collect();
+        merge(&mut set, &delta(&values, &[]));
+        let mut leave = |gone: &[(u64, u64)]| {
+            let mut diff = Diff::new();
+            let gone = delta(&[], gone);
+            set.merge_in_steps(&gone, 2, &mut diff).unwrap();
+            diff.leaves.len()
+        };
+        assert_eq!(leave(&[(1, 3)]), 0);
+        assert_eq!(leave(&[(10, 12)]), 0, "there is room for one more interval");
+        assert_eq!(leave(&[(5, 7)]), 3, "and for no third");
+        let left: Vec<_> =
+            std::iter::from_fn(|| set.is_turning().then(|| step(&mut set))).collect();
+        assert_eq!(left, [vec![1, 2], vec![3], vec![10, 11], vec![12]]);
+        assert_eq!((set.counter(&id("a")), set.len()), (Some(12), 3));
+    }
+
+    #[test]
+    fn a_replica_that_is_forgotten_has_nothing_left_to_do() {
+        let mut set = leaving(Limits::default());
+        assert_eq!(set.remove(&id("a")).len(), 6);
+        assert!(!set.is_turning());
+        let mut set = leaving(Limits::default());
+        set.dismiss(&id("a"));
+        let mut left = 0;
+        while set.is_turning() {
+            left += step(&mut set).len();
+        }
+        assert_eq!((left, set.len(), set.counter(&id("a"))), (6, 0, None));
+        let mut set = leaving(Limits::default());
+        assert!(
+            set.down(&id("a")) && set.is_turning(),
+            "they leave all the same"
+        );
+        let mut diff = Diff::new();
+        set.step(9, &mut diff);
+        assert!(diff.leaves.len() == 6 && diff.leaves.iter().all(|left| !left.listed));
+        assert!(!set.is_turning());
     }
 }

@@ -7,7 +7,7 @@ use super::entries::ReplicaIndex;
 use super::{OWN, Set};
 use crate::clock::{Context, Dot, MAX_COUNTER, ReplicaId};
 use crate::cloud::{Cloud, Interval};
-use crate::delta::Part;
+use crate::delta::Value;
 use crate::entry::Left;
 
 /// Whether a replica's entries are listed.
@@ -58,6 +58,58 @@ pub(super) struct Replica {
     /// Dots beyond the context that were seen and are not present.
     pub(super) cloud: Cloud,
     pub(super) present: Dots,
+    pub(super) leaving: Leaving,
+}
+
+/// Gone dots that were told and are removed in the [steps](super::steps) to come, the lowest first.
+///
+/// Until then they are neither seen nor does what they brought leave, but what they would bring is not
+/// added any more. That is sound at each step, since the dot that counts a leave is higher than the dot
+/// that left.
+#[derive(Default)]
+pub(super) struct Leaving {
+    gone: Cloud,
+    /// Those up to here have been removed. (To take them out of the cloud would move all the others.)
+    removed: u64,
+}
+
+impl Leaving {
+    pub(super) fn is_empty(&self) -> bool {
+        self.gone.is_empty()
+    }
+
+    /// Whether a dot is to be removed, or was.
+    pub(super) fn contains(&self, counter: u64) -> bool {
+        self.gone.contains(counter)
+    }
+
+    pub(super) fn intervals(&self) -> &[Interval] {
+        &self.gone.intervals()[self.gone.not_before(self.removed + 1)..]
+    }
+
+    pub(super) fn add(&mut self, gone: &Cloud) {
+        self.gone.remove_through(self.removed);
+        self.removed = 0;
+        if self.gone.is_empty() {
+            self.gone = gone.clone();
+        } else {
+            self.gone.union(gone);
+        }
+    }
+
+    /// The next to be removed.
+    pub(super) fn next(&self) -> Option<Interval> {
+        let &Interval { first, last } = self.intervals().first()?;
+        let first = first.max(self.removed + 1);
+        Some(Interval { first, last })
+    }
+
+    pub(super) fn remove_through(&mut self, counter: u64) {
+        self.removed = counter;
+        if self.gone.last() <= Some(counter) {
+            *self = Self::default();
+        }
+    }
 }
 
 impl Replica {
@@ -73,7 +125,13 @@ impl Replica {
             context: 0,
             cloud: Cloud::new(),
             present: Dots::default(),
+            leaving: Leaving::default(),
         }
+    }
+
+    /// Whether the steps to come have nothing to do with it.
+    pub(super) fn is_still(&self) -> bool {
+        self.turn == Turn::Done && self.leaving.is_empty()
     }
 
     /// Remembers that a dot that is not present was seen.
@@ -83,28 +141,27 @@ impl Replica {
         }
     }
 
-    /// Where the context will be once what `part` speaks of is seen too.
-    pub(super) fn frontier(&self, part: &Part) -> u64 {
-        let beyond = part
-            .values
-            .partition_point(|value| value.counter <= self.context);
-        let mut values = part.values[beyond..].iter().peekable();
-        let beyond = part.gone.not_before(self.context + 1);
-        let mut gone = part.gone.intervals()[beyond..].iter().peekable();
-        let mut cloud = self.cloud.intervals().iter().peekable();
+    /// Where the context will be once `values` and the dots of `seen` are seen too.
+    pub(super) fn frontier<const N: usize>(&self, values: &[Value], seen: [&[Interval]; N]) -> u64 {
+        let beyond = values.partition_point(|value| value.counter <= self.context);
+        let mut values = values[beyond..].iter().peekable();
+        let mut seen = seen.map(|intervals| {
+            let beyond = intervals.partition_point(|interval| interval.last <= self.context);
+            intervals[beyond..].iter().peekable()
+        });
         let mut through = self.context;
         loop {
             let next = through + 1;
             while values.next_if(|value| value.counter < next).is_some() {}
-            while gone.next_if(|interval| interval.last < next).is_some() {}
-            while cloud.next_if(|interval| interval.last < next).is_some() {}
+            let mut last = None;
+            for intervals in &mut seen {
+                while intervals.next_if(|interval| interval.last < next).is_some() {}
+                let covers = intervals.peek().filter(|interval| interval.first <= next);
+                last = last.max(covers.map(|interval| interval.last));
+            }
             through = if values.peek().is_some_and(|value| value.counter == next) {
                 next
-            } else if let Some(interval) = gone.peek().filter(|interval| interval.first <= next) {
-                interval.last
-            } else if let Some(interval) = cloud.peek().filter(|interval| interval.first <= next) {
-                interval.last
-            } else if let Some(last) = self.present.run_from(next) {
+            } else if let Some(last) = last.or_else(|| self.present.run_from(next)) {
                 last
             } else {
                 return through;
@@ -168,7 +225,9 @@ impl Set {
 
     fn stop_turning(&mut self, index: ReplicaIndex) {
         self.at_mut(index).turn = Turn::Done;
-        self.turning.retain(|&turning| turning != index);
+        if self.at(index).is_still() {
+            self.turning.retain(|&turning| turning != index);
+        }
     }
 
     pub(super) fn set_status(&mut self, index: ReplicaIndex, status: Status) -> bool {
@@ -201,6 +260,7 @@ impl Set {
         };
         let present = &mut self.at_mut(index).present;
         present.take(everything, |_, handle| handles.push(handle));
+        self.at_mut(index).leaving = Leaving::default();
         let leaves = handles
             .into_iter()
             .map(|handle| self.detach(handle))
@@ -287,6 +347,18 @@ impl Set {
     pub fn counter(&self, replica: &ReplicaId) -> Option<u64> {
         let &index = self.indices.get(replica)?;
         Some(self.at(index).context)
+    }
+
+    /// As [`counter`](Self::counter), as it will be once the [steps](Self::step) to come have removed
+    /// what was told to be gone.
+    pub fn counter_after_steps(&self, replica: &ReplicaId) -> Option<u64> {
+        let &index = self.indices.get(replica)?;
+        let replica = self.at(index);
+        let seen = [replica.cloud.intervals(), replica.leaving.intervals()];
+        Some(match replica.leaving.is_empty() {
+            true => replica.context,
+            false => replica.frontier(&[], seen),
+        })
     }
 
     /// What was seen of `replica` beyond its counter and is not present.

@@ -1,4 +1,5 @@
-//! Listing, hiding and removing replicas step by step, so that none takes long however much it holds.
+//! What takes long is done step by step: listing, hiding and removing replicas, and leaves that are
+//! told in great numbers.
 //!
 //! Topic by topic: what one holds of a replica is listed as a whole or not at all. A replica is listed in
 //! the topics with ids below a bound of its own, which rises as it is shown and falls as it is hidden, so
@@ -6,7 +7,7 @@
 //! they turned.
 
 use super::entries::{Handle, ReplicaIndex};
-use super::replicas::{Replica, Status, Turn};
+use super::replicas::{Leaving, Replica, Status, Turn};
 use super::topics::Topic;
 use super::{Diff, OWN, Set};
 use crate::clock::ReplicaId;
@@ -53,11 +54,17 @@ impl Set {
         self.observed.retain(|&(of, _)| of != index);
         self.set_status(index, Status::Down);
         self.turn(index, Turn::Away);
+        self.at_mut(index).leaving = Leaving::default();
     }
 
     fn turn(&mut self, index: ReplicaIndex, turn: Turn) {
-        let before = std::mem::replace(&mut self.at_mut(index).turn, turn);
-        if before == Turn::Done {
+        self.begin_steps(index);
+        self.at_mut(index).turn = turn;
+    }
+
+    /// The steps to come have to do with a replica.
+    pub(super) fn begin_steps(&mut self, index: ReplicaIndex) {
+        if self.at(index).is_still() {
             self.turning.push_back(index);
         }
     }
@@ -67,8 +74,8 @@ impl Set {
         !self.turning.is_empty()
     }
 
-    /// Lists, hides and removes about `limit` entries, or those of one topic if they are more, and says
-    /// in `diff` what joined and left. The replicas that are now up.
+    /// Lists, hides and removes about `limit` entries, or where replicas come and go those of one topic
+    /// if they are more, and says in `diff` what joined and left. The replicas that are now up.
     pub fn step(&mut self, limit: usize, diff: &mut Diff) -> Vec<ReplicaId> {
         diff.clear();
         let mut shown = Vec::new();
@@ -76,6 +83,9 @@ impl Set {
         while room > 0
             && let Some(&index) = self.turning.front()
         {
+            if !self.leave_some(index, &mut room, diff) {
+                break;
+            }
             let is_through = match self.at(index).turn {
                 Turn::Up => self.show_some(index, &mut room, diff),
                 Turn::Down => self.hide_some(index, &mut room, diff),
@@ -98,6 +108,35 @@ impl Set {
             }
         }
         shown
+    }
+
+    /// Removes entries that were told to be gone.
+    fn leave_some(&mut self, index: ReplicaIndex, room: &mut usize, diff: &mut Diff) -> bool {
+        let replica = self.at_mut(index);
+        if replica.leaving.is_empty() {
+            return true;
+        }
+        let mut leaving = Vec::new();
+        while *room > 0
+            && let Some(mut interval) = replica.leaving.next()
+        {
+            if let Some((beyond, _)) = replica.present.within(interval).nth(*room) {
+                interval.last = beyond - 1;
+            }
+            let before = leaving.len();
+            let taken = |counter, handle| leaving.push((counter, handle));
+            replica.present.take(interval, taken);
+            *room = room.saturating_sub(1 + leaving.len() - before);
+            replica.leaving.remove_through(interval.last);
+            if interval.last > replica.context {
+                replica.cloud.insert_interval(interval);
+            }
+        }
+        replica.context = replica.frontier(&[], [replica.cloud.intervals()]);
+        replica.cloud.remove_through(replica.context);
+        let is_through = replica.leaving.is_empty();
+        self.detach_all(index, &leaving, diff);
+        is_through
     }
 
     /// Whether a replica holds so little that its own entries cost less than a walk through all topics.

@@ -156,7 +156,7 @@ impl Tracker {
     }
 
     /// Lists the replicas that arrive and of which nothing is missing.
-    fn list_arrived(&mut self) {
+    pub(super) fn list_arrived(&mut self) {
         let set = &self.set;
         let arrived: Vec<ReplicaId> = self
             .peers

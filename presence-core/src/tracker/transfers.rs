@@ -66,7 +66,8 @@ impl Tracker {
             let others = peer.clocks.iter();
             let others = others.filter(|(replica, _)| *replica != self.set.replica());
             for (replica, told) in others {
-                let Some(seen) = self.set.counter(replica).filter(|&seen| seen < told) else {
+                let seen = self.set.counter_after_steps(replica);
+                let Some(seen) = seen.filter(|&seen| seen < told) else {
                     continue;
                 };
                 if *replica == peer.replica {
@@ -82,7 +83,7 @@ impl Tracker {
             }
         }
         for (replica, &(_, name)) in &noted {
-            let seen = self.set.counter(replica).unwrap_or(0);
+            let seen = self.set.counter_after_steps(replica).unwrap_or(0);
             if self.noted.get(replica).is_some_and(|&before| before > seen) {
                 want(name, replica, seen);
             }
@@ -109,7 +110,7 @@ impl Tracker {
             return;
         };
         let told = peer.clocks.counter(&peer.replica);
-        let seen = self.set.counter(&peer.replica);
+        let seen = self.set.counter_after_steps(&peer.replica);
         if let Some(seen) = seen.filter(|_| told > seen) {
             let clocks = Context::from_iter([(peer.replica.clone(), seen)]);
             let name = Arc::clone(name);

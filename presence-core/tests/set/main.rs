@@ -13,6 +13,7 @@ mod presence;
 mod properties;
 mod refusals;
 mod rules;
+mod steps;
 mod transfers;
 mod watch;
 mod world;

@@ -22,7 +22,7 @@ fn chunk_limits() -> impl Strategy<Value = usize> {
 }
 
 /// A set that knows every replica of a world and has heard nothing.
-fn listener(world: &World) -> Set {
+pub(crate) fn listener(world: &World) -> Set {
     let mut set = Set::new(id("z"), Limits::default(), 3);
     for lives in &world.lives {
         set.up(&lives[lives.len() - 1]).unwrap();
@@ -51,7 +51,7 @@ fn hears(world: &World, messages: &[usize]) -> String {
 }
 
 /// A number for each message, as good as random, the same for the same seed (splitmix64).
-fn draw(seed: u64, message: usize) -> u64 {
+pub(crate) fn draw(seed: u64, message: usize) -> u64 {
     let mut z = seed.wrapping_add((message as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -6,7 +6,7 @@ use presence_core::tracker::{Event, Status};
 use presence_core::wire::cluster::{Body, Message};
 
 use super::node::Node;
-use super::world::{Sent, World, config, id, seconds};
+use super::world::{Sent, World, config, id, seconds, word};
 
 const TOPICS: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
 
@@ -170,11 +170,83 @@ fn one_that_says_goodbye_half_listed_is_removed_in_steps() {
     assert_eq!(world.tracker("b").set().topic_count(), 0);
 }
 
+/// `a` loses all of its presences but those of the first topic.
+fn most_leave(world: &mut World) {
+    for (pid, topic) in (1..).zip(TOPICS.map(|topic| [topic; 4]).concat()) {
+        if topic != TOPICS[0] {
+            assert_eq!(world.untrack_pid("a", Pid(pid)), 1);
+        }
+    }
+}
+
+/// Guards against: a node that answers nobody while a million presences of another leave.
+#[test]
+fn many_that_leave_at_once_leave_step_by_step() {
+    let mut world = half_listed();
+    finish(&mut world);
+    most_leave(&mut world);
+    let (mark, diffs) = (world.sent.len(), world.node("b").diffs.len());
+    world.now = world.tracker("a").period_ends();
+    world.call("a", Input::Timeout);
+    let told = world.queue.pop_front().unwrap();
+    assert!(world.give(&told));
+    assert_eq!(counts(&world), [0, 4, 3, 4, 4, 4]);
+    // Nothing is missing meanwhile, when it looks.
+    for _ in 0..2 {
+        world.now = world.tracker("b").period_ends();
+        world.call("b", Input::Timeout);
+    }
+    assert!(world.tracker("b").is_turning());
+    let words = world.queue.iter().map(|sent| word(&sent.message.body));
+    assert_eq!(words.filter(|&word| word == "request").count(), 0);
+    // One that joins and one that leaves are told at once.
+    world.track("a", "t5", "late");
+    assert!(world.untrack("a", "t0", "user0", Pid(1)));
+    let last = counts(&world);
+    world.now = world.tracker("a").period_ends();
+    world.call("a", Input::Timeout);
+    let told = world.queue.pop_back().unwrap();
+    assert!(world.give(&told));
+    let now = counts(&world);
+    assert_eq!(now[1], last[1] - 1);
+    finish(&mut world);
+    assert_eq!(counts(&world), [0, 3, 0, 0, 0, 1]);
+    assert_eq!(world.count("request", mark), 0);
+    let leaves = world.diffs_since("b", diffs).iter();
+    let leaves: Vec<_> = leaves.map(|told| told.leaves.len()).collect();
+    assert_eq!(leaves.iter().sum::<usize>(), 21);
+    assert!(leaves.iter().all(|&leaves| leaves <= 5), "{leaves:?}");
+}
+
+/// Guards against: a presence shown that has left while its node was away.
+#[test]
+fn one_that_arrives_is_listed_once_all_that_left_is_gone() {
+    let mut world = half_listed();
+    finish(&mut world);
+    world.cut("a", "b");
+    world.run(seconds(20.0));
+    assert_eq!(counts(&world), [0; 6]);
+    most_leave(&mut world);
+    world.run(seconds(2.0));
+    world.heal();
+    meet(&mut world);
+    assert!(world.tracker("b").is_turning());
+    assert_eq!(counts(&world), [0; 6]);
+    let mark = world.node("b").diffs.len();
+    finish(&mut world);
+    assert_eq!(counts(&world), [0, 4, 0, 0, 0, 0]);
+    assert_eq!(world.status("b", "a"), Some(Status::Up));
+    let diffs = world.diffs_since("b", mark);
+    assert!(diffs.iter().all(|told| told.leaves.is_empty()));
+}
+
 /// Guards against: a journal whose steps come elsewhere when it is played again.
 #[test]
 fn a_journal_of_steps_gives_the_same_outputs_again() {
     let mut world = half_listed();
     finish(&mut world);
+    most_leave(&mut world);
+    world.run(seconds(2.0));
     world.gone("b", "a");
     finish(&mut world);
     let node = world.node("b");
