@@ -43,7 +43,7 @@
 //!
 //! A request names replicas and what was seen of each. The answer brings what is missing: the changes
 //! since then where the log of leaves reaches back far enough, else every dot that is present or gone.
-//! It comes in chunks, each sound by itself and the next only when the one before has arrived.
+//! It comes in chunks, each sound by itself, and few of them before the ones before have arrived.
 
 mod changes;
 mod config;
@@ -497,6 +497,7 @@ impl Tracker {
         } else if self.is_telling || self.haste().is_some_and(|at| at <= self.now) {
             self.tell_delta();
         }
+        self.answer_ahead();
         self.step();
     }
 
@@ -591,7 +592,8 @@ impl Tracker {
     /// one call does; `None` once it has said goodbye.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let at_once = (self.is_turning() || self.is_telling).then_some(self.now);
+        let has_more = self.is_turning() || self.is_telling || self.is_answering();
+        let at_once = has_more.then_some(self.now);
         let next = at_once.or(self.haste()).unwrap_or(Duration::MAX);
         (self.stopping != Some(Stopping::Gone)).then_some(next.min(self.next_heartbeat))
     }

@@ -4,15 +4,16 @@
 //! changes only where their own replica does not tell them itself for a whole sample period. The
 //! request names the replicas that are asked about, so no answer brings what was not wanted, and none
 //! asks about a replica that is down: it would be asked over and over. An answer that does not fit one
-//! message goes chunk by chunk, the next when the one before has arrived, so that it neither floods a
-//! queue nor holds heartbeats up. What gets lost is asked for again. An answer that can't be merged, since
+//! message goes chunk by chunk, a few of them ahead of what has arrived, so that it neither waits for each
+//! on its way there and back, nor floods a queue, nor holds heartbeats up. What gets lost is asked for
+//! again, with all that came after it. An answer that can't be merged, since
 //! the limits of the two differ, is asked for again ever more rarely.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::peers::Status;
+use super::peers::{Peer, Status};
 use super::{To, Tracker};
 use crate::clock::{Context, ReplicaId};
 use crate::delta::Delta;
@@ -21,6 +22,9 @@ use crate::wire::cluster::Body;
 
 /// How often what got lost is asked for again before the answer is asked for anew.
 const TRIES: u32 = 4;
+
+/// How many parts of an answer may be on their way.
+const AHEAD: usize = 4;
 
 /// How often the time between two requests doubles while answers can't be merged.
 const DOUBLINGS: u32 = 6;
@@ -41,13 +45,20 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Answering {
     id: u64,
-    /// How many parts of it were given.
-    parts: u32,
+    /// How many parts of it the peer has taken.
+    taken: u32,
+    /// What was before each part that is on its way, since that may get lost.
+    before: VecDeque<set::Transfer>,
     transfer: set::Transfer,
-    /// Where it was before the last part, which may have got lost.
-    before: set::Transfer,
     /// When the last part was given.
     at: Duration,
+}
+
+impl Answering {
+    /// Whether another part may be given.
+    fn has_room(&self) -> bool {
+        self.before.len() < AHEAD && !self.transfer.is_finished()
+    }
 }
 
 impl Tracker {
@@ -170,54 +181,83 @@ impl Tracker {
         if let Some(peer) = self.peers.get_mut(from.name()) {
             peer.answering = Some(Answering {
                 id,
-                parts: 0,
-                before: transfer.clone(),
+                taken: 0,
+                before: VecDeque::new(),
                 transfer,
                 at: self.now,
             });
         }
-        self.send_part(from);
+        self.send_part(&from.shared_name());
     }
 
-    /// A peer has taken the parts before this one.
+    /// A peer has taken the parts before this one, and asks for it again where it was not heard of since.
     pub(super) fn go_on(&mut self, from: &ReplicaId, id: u64, part: u32) {
         let peer = self.peers.get_mut(from.name());
         let Some(answering) = peer.and_then(|peer| peer.answering.as_mut()) else {
             return;
         };
-        if answering.id != id {
+        let newly = part
+            .checked_sub(1 + answering.taken)
+            .map(|newly| newly as usize);
+        let Some(newly) =
+            newly.filter(|&newly| answering.id == id && newly <= answering.before.len())
+        else {
             return;
+        };
+        if newly == 0
+            && let Some(lost) = answering.before.pop_front()
+        {
+            answering.transfer = lost;
+            answering.before.clear();
         }
-        if part == answering.parts {
-            // It got lost.
-            answering.transfer = answering.before.clone();
-            answering.parts -= 1;
-        } else if part != answering.parts + 1 || answering.transfer.is_finished() {
-            return;
+        answering.before.drain(..newly);
+        answering.taken = part - 1;
+        if answering.has_room() {
+            self.stats.chunks += 1;
+            self.send_part(&from.shared_name());
         }
-        self.stats.chunks += 1;
-        self.send_part(from);
     }
 
-    fn send_part(&mut self, from: &ReplicaId) {
-        let peer = self.peers.get_mut(from.name());
+    /// The first peer that may be given another part of an answer.
+    fn answered_ahead(&self) -> Option<&Arc<str>> {
+        let is_ahead = |peer: &Peer| peer.answering.as_ref().is_some_and(Answering::has_room);
+        self.peers
+            .iter()
+            .find(|(_, peer)| is_ahead(peer))
+            .map(|(name, _)| name)
+    }
+
+    /// Whether a part of an answer can be given before the ones before it have arrived.
+    pub(super) fn is_answering(&self) -> bool {
+        self.answered_ahead().is_some()
+    }
+
+    /// Gives a part of an answer before the ones before it have arrived.
+    pub(super) fn answer_ahead(&mut self) {
+        if let Some(name) = self.answered_ahead().cloned() {
+            self.stats.chunks += 1;
+            self.send_part(&name);
+        }
+    }
+
+    fn send_part(&mut self, name: &Arc<str>) {
+        let peer = self.peers.get_mut(name);
         let Some(answering) = peer.and_then(|peer| peer.answering.as_mut()) else {
             return;
         };
-        answering.before = answering.transfer.clone();
+        answering.before.push_back(answering.transfer.clone());
         let part = self
             .set
             .next_chunk(&mut answering.transfer, self.config.chunk_values);
-        answering.parts += 1;
         answering.at = self.now;
         let reply = Body::TransferReply {
             id: answering.id,
-            part: answering.parts,
+            part: answering.taken + answering.before.len() as u32,
             last: part.is_none() || answering.transfer.is_finished(),
             delta: part.unwrap_or_default(),
             clocks: self.set.clocks(),
         };
-        self.send(To::One(from.shared_name()), reply);
+        self.send(To::One(Arc::clone(name)), reply);
     }
 
     /// A part of an answer has arrived; whether it was merged.

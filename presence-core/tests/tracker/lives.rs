@@ -192,16 +192,17 @@ fn a_later_life_asks_anew_and_answers_nothing_from_before() {
     let mut world = World::with(config, &["a", "b"]);
     world.run(seconds(2.0));
     world.cut("a", "b");
-    world.track_many("a", "t", "alice", 12);
-    world.track_many("b", "t", "bob", 12);
+    world.track_many("a", "t", "alice", 32);
+    world.track_many("b", "t", "bob", 32);
     world.run(seconds(1.0));
     world.heal();
     world.lose = |sent| word(&sent.message.body) == "continue";
     world.connected("a", "b");
     world.connected("b", "a");
     world.run(seconds(1.0));
-    assert_eq!(world.list("a", "t").len(), 17);
-    assert_eq!(world.list("b", "t").len(), 17);
+    // Four parts of five are on their way before the first is confirmed.
+    assert_eq!(world.list("a", "t").len(), 52);
+    assert_eq!(world.list("b", "t").len(), 52);
     let go_on = world.last("b", "a", "continue");
     world.give(&message(("b", 1), "a", Body::Superseded { newest: 2 }));
     world.give(&go_on);
@@ -209,10 +210,10 @@ fn a_later_life_asks_anew_and_answers_nothing_from_before() {
     world.heal();
     let mark = world.sent.len();
     world.run(seconds(4.0));
-    assert_eq!(world.count("continue", mark), 2);
+    assert!(world.count("continue", mark) > 2);
     assert_eq!(world.stats("a").transfers_asked, 2);
     for name in ["a", "b"] {
-        assert_eq!(world.list(name, "t").len(), 24, "at {name}");
+        assert_eq!(world.list(name, "t").len(), 64, "at {name}");
     }
 }
 

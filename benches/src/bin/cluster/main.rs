@@ -84,6 +84,7 @@ fn two() -> Result<()> {
     for member in &members {
         member.fill(1_000, EACH)?;
     }
+    settle();
     let probes: Vec<_> = members.iter().map(Probe::start).collect();
     let start = Instant::now();
     members[0].join(&[])?;
@@ -109,7 +110,7 @@ fn million() -> Result<()> {
     members[0].fill(10_000, ENTRIES)?;
     members[1].fill(10, 1_000)?;
     let idle = Probe::start(&members[1]);
-    std::thread::sleep(Duration::from_secs(2));
+    settle();
     let idle = idle.end()?;
     let probe = Probe::start(&members[1]);
     let start = Instant::now();
@@ -123,6 +124,11 @@ fn million() -> Result<()> {
     report("before", &idle);
     report("meanwhile", &probe.end()?);
     Ok(())
+}
+
+/// Lets a period end, so that nodes have told what was tracked, if only to themselves.
+fn settle() {
+    std::thread::sleep(Duration::from_secs(2));
 }
 
 /// Waits until all members hold as many presences and hide none; when that was.

@@ -87,7 +87,12 @@ impl Pair {
 
     /// Those leave.
     pub(crate) fn leave(&mut self, leaves: impl Fn(u64) -> bool) -> [Steps; 2] {
-        for number in self.present.clone().into_iter().filter(|&number| leaves(number)) {
+        for number in self
+            .present
+            .clone()
+            .into_iter()
+            .filter(|&number| leaves(number))
+        {
             self.call(0, |tracker, _| {
                 assert_eq!(tracker.untrack_pid(Pid(number)), 1);
             });
@@ -122,7 +127,10 @@ impl Pair {
             if is_quiet && is_heard && (!self.connected || is_same()) {
                 return std::mem::take(&mut self.steps);
             }
-            let due = self.nodes.each_ref().map(|node| node.poll_timeout().expect("it lives"));
+            let due = self
+                .nodes
+                .each_ref()
+                .map(|node| node.poll_timeout().expect("it lives"));
             let first = usize::from(due[1] < due[0]);
             self.now = self.now.max(due[first]);
             self.call(first, Tracker::handle_timeout);
@@ -139,7 +147,9 @@ impl Pair {
             let message: Message = cluster::decode(&message, &limits).expect("it was encoded");
             let from = message.from.shared_name();
             self.call(to, |tracker, now| {
-                tracker.handle_message(&from, message, now).expect("it is sound");
+                tracker
+                    .handle_message(&from, message, now)
+                    .expect("it is sound");
             });
         }
     }
