@@ -64,6 +64,7 @@ use serde::Serialize;
 
 use self::changes::Changes;
 use self::peers::{Departed, Peer};
+use self::transfers::{Part, Taken};
 use crate::clock::{Dot, ReplicaId};
 use crate::delta::Delta;
 use crate::entry::{Key, Pid};
@@ -695,7 +696,17 @@ impl Tracker {
             } => {
                 self.hear(&from, Some(&clocks))?;
                 let merged = self.merge(&delta);
-                self.took(&from, id, part, last, merged.is_ok());
+                let taken = match merged {
+                    Ok(false) => Taken::Merged,
+                    Ok(true) => Taken::Deferred,
+                    Err(_) => Taken::Refused,
+                };
+                let part = Part {
+                    number: part,
+                    is_last: last,
+                    taken,
+                };
+                self.took(&from, id, part);
                 merged?;
                 self.settle(&from, clocks);
             }
@@ -741,10 +752,11 @@ impl Tracker {
         }
     }
 
-    /// Merges what a peer tells, and notes what changed in what is listed.
-    fn merge(&mut self, delta: &Delta) -> Result<(), MergeError> {
+    /// Merges what a peer tells, and notes what changed in what is listed; whether a part of it waits for
+    /// what has not arrived.
+    fn merge(&mut self, delta: &Delta) -> Result<bool, MergeError> {
         if delta.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut merged = std::mem::take(&mut self.merged);
         let limit = self.config.chunk_values;
@@ -754,8 +766,9 @@ impl Tracker {
             self.stats.superseded += merged.superseded as u64;
             self.note(&mut merged);
         }
+        let waits = merged.deferred > 0;
         self.merged = merged;
-        taken
+        taken.map(|()| waits)
     }
 
     fn note(&mut self, merged: &mut Diff) {

@@ -33,12 +33,32 @@ const DOUBLINGS: u32 = 6;
 #[derive(Debug)]
 pub(super) struct Asked {
     id: u64,
-    /// How many parts of it have come.
+    /// How many parts of it have come, without a gap.
     parts: u32,
+    /// Which of the parts that follow have come, the next being the lowest bit.
+    early: u64,
+    /// The last part, once that has come.
+    last: Option<u32>,
     /// When it was last asked for.
     at: Duration,
     /// How often it was asked for since a part of it came.
     tries: u32,
+}
+
+/// A part of an answer, and what became of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) number: u32,
+    pub(super) is_last: bool,
+    pub(super) taken: Taken,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taken {
+    Merged,
+    /// It waits for what has not arrived.
+    Deferred,
+    Refused,
 }
 
 /// An answer that is given.
@@ -144,10 +164,12 @@ impl Tracker {
                 asked.at = now;
                 asked.tries += 1;
                 match asked.parts {
-                    0 => Body::TransferRequest {
-                        id: asked.id,
-                        clocks,
-                    },
+                    0 => {
+                        // It begins anew.
+                        asked.early = 0;
+                        let id = asked.id;
+                        Body::TransferRequest { id, clocks }
+                    }
                     parts => Body::TransferContinue {
                         id: asked.id,
                         part: parts + 1,
@@ -160,6 +182,8 @@ impl Tracker {
                 *asked = Some(Asked {
                     id,
                     parts: 0,
+                    early: 0,
+                    last: None,
                     at: now,
                     tries: 0,
                 });
@@ -260,41 +284,49 @@ impl Tracker {
         self.send(To::One(Arc::clone(name)), reply);
     }
 
-    /// A part of an answer has arrived; whether it was merged.
-    pub(super) fn took(
-        &mut self,
-        from: &ReplicaId,
-        id: u64,
-        part: u32,
-        last: bool,
-        is_merged: bool,
-    ) {
+    /// A part of an answer has arrived, and was merged, was deferred or was refused.
+    pub(super) fn took(&mut self, from: &ReplicaId, id: u64, part: Part) {
         let (now, timeout) = (self.now, self.config.transfer_timeout());
         let Some(peer) = self.peers.get_mut(from.name()) else {
             return;
         };
-        let expected = |asked: &&mut Asked| asked.id == id && asked.parts + 1 == part;
-        let Some(asked) = peer.asked.as_mut().filter(expected) else {
+        let Some(asked) = peer.asked.as_mut().filter(|asked| asked.id == id) else {
             return;
         };
-        if !is_merged {
-            peer.asked = None;
-            peer.ask_after = now + timeout.saturating_mul(1 << peer.unmerged.min(DOUBLINGS));
-            peer.unmerged += 1;
+        let ahead = part.number.checked_sub(asked.parts + 1);
+        let Some(ahead) = ahead.filter(|&ahead| ahead < u64::BITS) else {
             return;
+        };
+        match part.taken {
+            Taken::Refused => {
+                peer.asked = None;
+                peer.ask_after = now + timeout.saturating_mul(1 << peer.unmerged.min(DOUBLINGS));
+                peer.unmerged += 1;
+                return;
+            }
+            // Once what it waits for is there it is asked for again.
+            Taken::Deferred if ahead > 0 => return,
+            Taken::Merged | Taken::Deferred => {}
         }
         peer.unmerged = 0;
-        asked.parts = part;
+        asked.early |= 1 << ahead;
+        if part.is_last {
+            asked.last = Some(part.number);
+        }
+        let newly = asked.early.trailing_ones();
+        if newly == 0 {
+            return;
+        }
+        asked.early = asked.early.checked_shr(newly).unwrap_or(0);
+        asked.parts += newly;
         asked.at = now;
         asked.tries = 0;
-        if last {
+        if asked.last == Some(asked.parts) {
             peer.asked = None;
         } else {
-            let part = part + 1;
-            self.send(
-                To::One(from.shared_name()),
-                Body::TransferContinue { id, part },
-            );
+            let part = asked.parts + 1;
+            let body = Body::TransferContinue { id, part };
+            self.send(To::One(from.shared_name()), body);
         }
     }
 
