@@ -258,8 +258,6 @@ impl Set {
     }
 
     /// The change since the last delta taken: own joins and leaves, and leaves seen of others.
-    ///
-    /// Also [compacts](Self::compact).
     pub fn take_delta(&mut self) -> Delta {
         let mut observed: BTreeMap<ReplicaId, Vec<u64>> = BTreeMap::new();
         for (index, counter) in std::mem::take(&mut self.observed) {
@@ -289,7 +287,6 @@ impl Set {
             }
         }
         self.told = self.own().context;
-        self.compact();
         builder.finish()
     }
 
@@ -325,6 +322,12 @@ impl Set {
     /// Gives memory back where the set has become much smaller, so that it stays in proportion to
     /// what is present. Costs nothing where it has not.
     pub fn compact(&mut self) {
+        while self.compact_some(usize::MAX) {}
+    }
+
+    /// As [`compact`](Self::compact), so far as takes about as long as `limit` changes; whether there is
+    /// more to do.
+    pub fn compact_some(&mut self, limit: usize) -> bool {
         if self.entries.is_sparse() {
             let Self {
                 entries,
@@ -334,7 +337,7 @@ impl Set {
                 replicas,
                 ..
             } = self;
-            entries.pack(|entries, from, to| {
+            entries.pack(limit.max(1), |entries, from, to| {
                 topics.rename(to, entries);
                 groups.rename(from, to, entries);
                 let record = topics.record(to, entries);
@@ -353,6 +356,7 @@ impl Set {
         if self.removals.is_empty() {
             self.removals.shrink_to_fit();
         }
+        self.entries.is_sparse()
     }
 
     // The parts.

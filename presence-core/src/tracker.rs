@@ -98,6 +98,8 @@ pub struct Tracker {
     last_delta: Duration,
     /// A delta is being told, in parts.
     is_telling: bool,
+    /// Memory is being given back.
+    is_compacting: bool,
     /// Something was handed over, which is told sooner than in the next period: [`HASTE`].
     hastens: bool,
     silent_periods: u32,
@@ -310,6 +312,7 @@ impl Tracker {
             next_heartbeat: now + stagger,
             last_delta: now,
             is_telling: false,
+            is_compacting: false,
             hastens: false,
             silent_periods: config.max_silent_periods,
             sample_in: config.clock_sample_periods,
@@ -518,6 +521,7 @@ impl Tracker {
             self.ask_for_missing();
         }
         self.drop_stalled_answers();
+        self.is_compacting = true;
         self.next_heartbeat = self.now + self.config.broadcast_period;
     }
 
@@ -593,7 +597,8 @@ impl Tracker {
     /// one call does; `None` once it has said goodbye.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let has_more = self.is_turning() || self.is_telling || self.is_answering();
+        let has_more =
+            self.is_turning() || self.is_telling || self.is_compacting || self.is_answering();
         let at_once = has_more.then_some(self.now);
         let next = at_once.or(self.haste()).unwrap_or(Duration::MAX);
         (self.stopping != Some(Stopping::Gone)).then_some(next.min(self.next_heartbeat))
@@ -792,10 +797,13 @@ impl Tracker {
     }
 
     /// Goes on to list and hide the replicas that have come and gone, and to remove what was told to be
-    /// gone in great numbers: whatever led to it, it happens here alone, and so many presences at a time
-    /// that nobody waits long.
+    /// gone in great numbers; where there is none, to give memory back. Whatever led to it, it happens
+    /// here alone, and so much at a time that nobody waits long.
     fn step(&mut self) {
         if !self.set.is_turning() {
+            if self.is_compacting {
+                self.is_compacting = self.set.compact_some(self.config.chunk_values);
+            }
             return;
         }
         let mut turned = std::mem::take(&mut self.merged);

@@ -84,7 +84,23 @@ pub(super) struct Entries {
     slots: Chunked<Slot>,
     len: usize,
     free: Option<Handle>,
+    packing: Option<Packing>,
 }
+
+/// How far the slab is packed: first the vacant slots in front are chained, then the entries behind move
+/// into them.
+#[derive(Clone, Copy)]
+struct Packing {
+    /// The vacant slots from here on are to be chained, those below are.
+    chained: usize,
+    /// The slots from here on are to be given back.
+    end: usize,
+    /// So many joined meanwhile that they are not.
+    is_full: bool,
+}
+
+/// How many slots are looked at for the price of one that moves.
+const LOOKS: usize = 16;
 
 /// The position of no record: a topic holds fewer.
 const VACANT: u32 = u32::MAX;
@@ -95,6 +111,7 @@ impl Entries {
             slots: Chunked::new(),
             len: 0,
             free: None,
+            packing: None,
         }
     }
 
@@ -115,39 +132,94 @@ impl Entries {
     }
 
     pub(super) fn remove(&mut self, handle: Handle) {
-        let free = self.free.unwrap_or(Handle::NONE);
-        let slot = &mut self[handle];
-        slot.position = VACANT;
-        slot.topic = free.0;
-        self.free = Some(handle);
+        self[handle].position = VACANT;
         self.len -= 1;
+        let at = handle.0 as usize;
+        let is_behind =
+            |packing: Packing| at >= packing.chained && (at < packing.end || !packing.is_full);
+        if !self.packing.is_some_and(is_behind) {
+            self.chain(handle);
+        }
     }
 
-    /// Whether most of the slab is vacant, and worth [`packing`](Self::pack).
+    fn chain(&mut self, vacant: Handle) {
+        let free = self.free.unwrap_or(Handle::NONE);
+        self[vacant].topic = free.0;
+        self.free = Some(vacant);
+    }
+
+    /// Whether the slab is being [packed](Self::pack), or most of it is vacant and worth it.
     pub(super) fn is_sparse(&self) -> bool {
-        self.slots.len() > 1024 && self.len * 4 < self.slots.len()
+        self.packing.is_some() || self.slots.len() > 1024 && self.len * 4 < self.slots.len()
     }
 
-    /// Moves the entries behind into the vacant slots in front and gives the rest back.
+    /// Moves the entries behind into the vacant slots in front and gives the rest back, until `room` is
+    /// used up, of which each entry takes one. Half as many slots as are left stay vacant.
     ///
     /// `moved` is told each entry's old and new place.
-    pub(super) fn pack(&mut self, mut moved: impl FnMut(&mut Self, Handle, Handle)) {
-        let mut to = 0;
-        while self.slots.len() > self.len
-            && let Some(slot) = self.slots.pop()
-        {
-            if slot.position == VACANT {
-                continue;
+    pub(super) fn pack(
+        &mut self,
+        mut room: usize,
+        mut moved: impl FnMut(&mut Self, Handle, Handle),
+    ) {
+        let packing = self.packing.get_or_insert_with(|| {
+            self.free = None;
+            Packing {
+                chained: 0,
+                end: self.slots.len().min(self.len * 2),
+                is_full: false,
             }
-            let from = self.slots.len();
-            while self.slots[to].position != VACANT {
-                to += 1;
+        });
+        let mut packing = *packing;
+        while room > 0 {
+            room -= 1;
+            if packing.chained < packing.end {
+                packing.chained = self.chain_some(packing.chained, packing.end);
+            } else if packing.is_full || self.slots.len() <= packing.end {
+                self.slots.shrink();
+                self.packing = None;
+                return;
+            } else if !self.move_last(packing.end, &mut moved) {
+                packing.end = self.slots.len();
+                packing.is_full = true;
             }
-            self.slots[to] = slot;
-            moved(self, Handle(from as u32), Handle(to as u32));
+            self.packing = Some(packing);
         }
-        self.slots.shrink();
-        self.free = None;
+    }
+
+    /// Chains vacant slots of a range, which is then this much shorter.
+    fn chain_some(&mut self, from: usize, end: usize) -> usize {
+        let to = end.min(from + LOOKS);
+        for at in from..to {
+            if self.slots[at].position == VACANT {
+                self.chain(Handle(at as u32));
+            }
+        }
+        to
+    }
+
+    /// Takes vacant slots off the end, or one with an entry, which moves; whether there is room for that.
+    fn move_last(&mut self, end: usize, moved: &mut impl FnMut(&mut Self, Handle, Handle)) -> bool {
+        let is_vacant = |slot: &Slot| slot.position == VACANT;
+        let before = self.slots.len();
+        while self.slots.last().is_some_and(is_vacant)
+            && self.slots.len() > end.max(before.saturating_sub(LOOKS))
+        {
+            self.slots.pop();
+        }
+        if self.slots.len() < before {
+            return true;
+        }
+        let Some(to) = self.free else {
+            return false;
+        };
+        self.free = Handle(self[to].topic).some();
+        if let Some(slot) = self.slots.pop() {
+            let from = Handle(self.slots.len() as u32);
+            self[to] = slot;
+            moved(self, from, to);
+        }
+        true
     }
 }
 
@@ -201,8 +273,8 @@ mod tests {
         assert_eq!(entries.len(), 5);
     }
 
-    #[test]
-    fn packing_moves_what_is_behind_and_gives_memory_back() {
+    /// A slab of 2,000 slots of which every eighth holds an entry.
+    fn sparse() -> Entries {
         let mut entries = Entries::new();
         let handles: Vec<_> = (0..2000).map(|hash| entries.insert(slot(hash))).collect();
         assert!(!entries.is_sparse());
@@ -210,17 +282,82 @@ mod tests {
             entries.remove(*handle);
         }
         assert!(entries.is_sparse());
+        entries
+    }
+
+    fn hashes(entries: &Entries) -> Vec<u32> {
+        let taken = entries.slots.iter().filter(|slot| slot.position != VACANT);
+        let mut hashes: Vec<_> = taken.map(|slot| slot.hash).collect();
+        hashes.sort_unstable();
+        hashes
+    }
+
+    #[test]
+    fn packing_moves_what_is_behind_and_gives_memory_back() {
+        let mut entries = sparse();
         let mut moves = Vec::new();
-        entries.pack(|entries, from, to| {
+        entries.pack(usize::MAX, |entries, from, to| {
             assert_eq!(entries[to].hash, from.0);
             moves.push((from, to));
         });
-        assert!(moves.iter().all(|(from, to)| from.0 >= 250 && to.0 < 250));
-        assert_eq!(entries.len(), 250);
-        assert_eq!(entries.slots.capacity(), 500, "as many again may join");
-        let mut hashes: Vec<_> = entries.slots.iter().map(|slot| slot.hash).collect();
-        hashes.sort_unstable();
-        assert_eq!(hashes, (0..250).map(|n| n * 8 + 7).collect::<Vec<_>>());
-        assert_eq!(entries.insert(slot(1)), Handle(250));
+        assert_eq!(moves.len(), 250 - 500 / 8);
+        assert!(moves.iter().all(|(from, to)| from.0 >= 500 && to.0 < 500));
+        assert!(!entries.is_sparse());
+        assert_eq!((entries.len(), entries.slots.len()), (250, 500));
+        assert!(entries.slots.capacity() <= 1000, "as many again may join");
+        assert_eq!(
+            hashes(&entries),
+            (0..250).map(|n| n * 8 + 7).collect::<Vec<_>>()
+        );
+        for n in 0..250 {
+            assert!(
+                entries.insert(slot(n)).0 < 500,
+                "those in front are taken first"
+            );
+        }
+        assert_eq!(entries.insert(slot(1)), Handle(500));
+    }
+
+    /// Guards against: a slot taken twice, or never again, since it was freed or taken while the slab was
+    /// packed.
+    #[test]
+    fn entries_come_and_go_while_the_slab_is_packed() {
+        for (joins, leaves) in [(0, 1), (1, 0), (1, 1), (3, 1), (40, 0)] {
+            let mut entries = sparse();
+            let mut present: Vec<u32> = (0..250).map(|n| n * 8 + 7).collect();
+            let mut at: std::collections::BTreeMap<u32, Handle> =
+                present.iter().map(|&hash| (hash, Handle(hash))).collect();
+            let mut next = 2000;
+            let mut steps = 0;
+            while entries.is_sparse() {
+                entries.pack(3, |entries, _, to| {
+                    at.insert(entries[to].hash, to);
+                });
+                for _ in 0..joins {
+                    at.insert(next, entries.insert(slot(next)));
+                    present.push(next);
+                    next += 1;
+                }
+                for _ in 0..leaves {
+                    let gone = present.swap_remove(steps * 7 % present.len());
+                    entries.remove(at.remove(&gone).expect("it is present"));
+                }
+                steps += 1;
+                assert!(steps < 2000, "it never ends");
+                assert_eq!(entries.len(), present.len());
+                assert!(
+                    at.iter()
+                        .all(|(&hash, &handle)| entries[handle].hash == hash)
+                );
+            }
+            present.sort_unstable();
+            assert_eq!(hashes(&entries), present);
+            // Every vacant slot is taken again.
+            let slots = entries.slots.len();
+            for n in 0..(slots - entries.len()) as u32 {
+                entries.insert(slot(n));
+            }
+            assert_eq!((entries.slots.len(), entries.len()), (slots, slots));
+        }
     }
 }
