@@ -172,66 +172,67 @@ impl Dots {
 
     /// The last counter of the run of present dots that begins with `first`, where that is present.
     pub(super) fn run_from(&self, first: u64) -> Option<u64> {
-        let mut next = first;
-        for (&number, page) in self.pages.range(page_of(first)..) {
-            if number != page_of(next) {
-                break;
-            }
-            let bit = bit_of(next);
-            let run = (page.present >> bit).trailing_ones();
-            next += u64::from(run);
-            if bit + run < SPAN as u32 {
-                break;
-            }
-        }
-        (next > first).then(|| next - 1)
+        let run = self.runs(first).next()?;
+        (run.first == first).then_some(run.last)
     }
 
-    /// The counters of `first..=last` that are not present, as intervals, ascending.
+    /// The dots from `first` on as intervals, ascending.
     ///
     /// Costs what there are intervals and pages, not dots.
-    pub(super) fn absent(&self, first: u64, last: u64) -> impl Iterator<Item = Interval> {
+    pub(super) fn runs(&self, first: u64) -> impl Iterator<Item = Interval> {
         let mut next = first;
         let pages = self.pages.range(page_of(first)..);
         let mut pages = pages
             .map(|(&number, page)| (number, page.present))
             .peekable();
         std::iter::from_fn(move || {
-            // Past the run of dots that are present.
-            while pages
-                .next_if(|&(number, present)| {
-                    number == page_of(next) && !present >> bit_of(next) == 0
-                })
-                .is_some()
-            {
-                next = (page_of(next) + 1) * SPAN;
-            }
-            if let Some(&(number, present)) = pages.peek()
-                && number == page_of(next)
-            {
-                next += u64::from((present >> bit_of(next)).trailing_ones());
-            }
-            let start = next;
-            // Past the run of those that are not.
-            while pages
-                .next_if(|&(number, present)| {
-                    number == page_of(next) && present >> bit_of(next) == 0
-                })
-                .is_some()
-            {
-                next = (page_of(next) + 1) * SPAN;
-            }
-            next = match pages.peek() {
-                Some(&(number, present)) if number == page_of(next) => {
-                    next + u64::from((present >> bit_of(next)).trailing_zeros())
+            let start = loop {
+                let &(number, present) = pages.peek()?;
+                next = next.max(number * SPAN);
+                let rest = present >> bit_of(next);
+                if rest != 0 {
+                    break next + u64::from(rest.trailing_zeros());
                 }
-                Some(&(number, present)) => number * SPAN + u64::from(present.trailing_zeros()),
-                None => u64::MAX,
+                pages.next();
+                next = (number + 1) * SPAN;
             };
-            (start <= last).then(|| Interval {
+            next = start;
+            while let Some(&(_, present)) =
+                pages.peek().filter(|&&(number, _)| number == page_of(next))
+            {
+                let bit = bit_of(next);
+                let run = (present >> bit).trailing_ones();
+                next += u64::from(run);
+                if bit + run < SPAN as u32 {
+                    break;
+                }
+                pages.next();
+            }
+            Some(Interval {
                 first: start,
-                last: last.min(next - 1),
+                last: next - 1,
             })
+        })
+    }
+
+    /// The counters of `first..=last` that are not present, as intervals, ascending.
+    pub(super) fn absent(&self, first: u64, last: u64) -> impl Iterator<Item = Interval> {
+        let mut next = first;
+        let mut runs = self.runs(first);
+        std::iter::from_fn(move || {
+            while next <= last {
+                let start = next;
+                let run = runs.next().filter(|run| run.first <= last);
+                next = run.map_or(last, |run| run.last) + 1;
+                let end = run.map_or(last, |run| run.first - 1);
+                if start <= end {
+                    return Some(Interval {
+                        first: start,
+                        last: end,
+                    });
+                }
+            }
+            None
         })
     }
 }
@@ -311,6 +312,11 @@ mod tests {
                 let expected: Vec<_> = model.range(counter..).map(|(&c, &h)| (c, h)).collect();
                 prop_assert_eq!(tail, expected);
                 prop_assert_eq!(dots.run_from(counter), model_run(&model, counter));
+                let runs: Vec<_> = dots.runs(counter).collect();
+                prop_assert!(runs.windows(2).all(|pair| pair[0].last + 1 < pair[1].first));
+                let run: Vec<_> = runs.iter().flat_map(|run| run.first..=run.last).collect();
+                let expected: Vec<_> = model.range(counter..).map(|(&c, _)| c).collect();
+                prop_assert_eq!(run, expected);
                 let absent: Vec<u64> = dots
                     .absent(counter, counter + more)
                     .flat_map(|interval| interval.first..=interval.last)

@@ -89,6 +89,8 @@ struct Merge<'a> {
     is_later: bool,
     /// Where the replica's context will be, gone dots that are left for later steps not counted.
     frontier: u64,
+    /// Where it will be after them.
+    known: u64,
 }
 
 impl Set {
@@ -162,18 +164,22 @@ impl Set {
                 continue;
             }
             let (gone, cloud) = (part.gone.intervals(), replica.cloud.intervals());
-            let known =
-                || replica.frontier(&part.values, [gone, cloud, replica.leaving.intervals()]);
-            if part.closing && known() < part.through {
+            let now = || replica.frontier(replica.context, &part.values, [gone, cloud]);
+            let (leaving, known) = (replica.leaving.intervals(), replica.known());
+            let known = match leaving {
+                [] => now(),
+                leaving => replica.frontier(known, &part.values, [gone, cloud, leaving]),
+            };
+            if part.closing && known < part.through {
                 diff.deferred += 1;
                 continue;
             }
             let is_later = self.leaves_later(replica, part, limit);
             let frontier = if is_later {
-                self.check_cloud(replica, part, known())?;
-                replica.frontier(&part.values, [cloud])
+                self.check_cloud(replica, part, known)?;
+                replica.frontier(replica.context, &part.values, [cloud])
             } else {
-                let frontier = replica.frontier(&part.values, [gone, cloud]);
+                let frontier = if leaving.is_empty() { known } else { now() };
                 self.check_cloud(replica, part, frontier)?;
                 frontier
             };
@@ -183,6 +189,7 @@ impl Set {
                 part,
                 is_later,
                 frontier,
+                known,
             });
         }
         let entries = self.entries.len();
@@ -351,6 +358,9 @@ impl Set {
         let replica = self.at_mut(merge.index);
         replica.context = merge.frontier;
         replica.cloud.remove_through(merge.frontier);
+        if !replica.leaving.is_empty() {
+            replica.leaving.known = merge.known;
+        }
         if merge.is_later {
             return;
         }

@@ -71,6 +71,8 @@ pub(super) struct Leaving {
     gone: Cloud,
     /// Those up to here have been removed. (To take them out of the cloud would move all the others.)
     removed: u64,
+    /// Up to where everything will have been seen.
+    pub(super) known: u64,
 }
 
 impl Leaving {
@@ -141,31 +143,49 @@ impl Replica {
         }
     }
 
-    /// Where the context will be once `values` and the dots of `seen` are seen too.
-    pub(super) fn frontier<const N: usize>(&self, values: &[Value], seen: [&[Interval]; N]) -> u64 {
-        let beyond = values.partition_point(|value| value.counter <= self.context);
+    /// Up to where everything will have been seen once what is leaving has left.
+    pub(super) fn known(&self) -> u64 {
+        self.context.max(self.leaving.known)
+    }
+
+    /// Up to where everything is seen once `values` and the dots of `seen` are, where everything up to
+    /// `from` is.
+    pub(super) fn frontier<const N: usize>(
+        &self,
+        from: u64,
+        values: &[Value],
+        seen: [&[Interval]; N],
+    ) -> u64 {
+        let beyond = values.partition_point(|value| value.counter <= from);
         let mut values = values[beyond..].iter().peekable();
         let mut seen = seen.map(|intervals| {
-            let beyond = intervals.partition_point(|interval| interval.last <= self.context);
+            let beyond = intervals.partition_point(|interval| interval.last <= from);
             intervals[beyond..].iter().peekable()
         });
-        let mut through = self.context;
+        let mut present = self.present.runs(from + 1).peekable();
+        let mut through = from;
         loop {
             let next = through + 1;
             while values.next_if(|value| value.counter < next).is_some() {}
+            if values.peek().is_some_and(|value| value.counter == next) {
+                through = next;
+                continue;
+            }
             let mut last = None;
             for intervals in &mut seen {
                 while intervals.next_if(|interval| interval.last < next).is_some() {}
                 let covers = intervals.peek().filter(|interval| interval.first <= next);
                 last = last.max(covers.map(|interval| interval.last));
             }
-            through = if values.peek().is_some_and(|value| value.counter == next) {
-                next
-            } else if let Some(last) = last.or_else(|| self.present.run_from(next)) {
-                last
-            } else {
-                return through;
-            };
+            let last = last.or_else(|| {
+                while present.next_if(|run| run.last < next).is_some() {}
+                let covers = present.peek().filter(|run| run.first <= next);
+                covers.map(|run| run.last)
+            });
+            match last {
+                Some(last) => through = last,
+                None => return through,
+            }
         }
     }
 }
@@ -353,12 +373,7 @@ impl Set {
     /// what was told to be gone.
     pub fn counter_after_steps(&self, replica: &ReplicaId) -> Option<u64> {
         let &index = self.indices.get(replica)?;
-        let replica = self.at(index);
-        let seen = [replica.cloud.intervals(), replica.leaving.intervals()];
-        Some(match replica.leaving.is_empty() {
-            true => replica.context,
-            false => replica.frontier(&[], seen),
-        })
+        Some(self.at(index).known())
     }
 
     /// What was seen of `replica` beyond its counter and is not present.

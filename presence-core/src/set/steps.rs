@@ -132,7 +132,8 @@ impl Set {
                 replica.cloud.insert_interval(interval);
             }
         }
-        replica.context = replica.frontier(&[], [replica.cloud.intervals()]);
+        let cloud = replica.cloud.intervals();
+        replica.context = replica.frontier(replica.context, &[], [cloud]);
         replica.cloud.remove_through(replica.context);
         let is_through = replica.leaving.is_empty();
         self.detach_all(index, &leaving, diff);

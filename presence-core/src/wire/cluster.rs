@@ -329,6 +329,15 @@ impl Writer {
         self.0 = postcard::to_extend(&value, bytes).expect("a growing buffer takes any value");
     }
 
+    /// As `put` writes it, of which there are many: seven bits in each byte, the lowest first.
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
     fn replica(&mut self, replica: &ReplicaId) {
         self.put(replica.name());
         self.put(replica.incarnation());
@@ -356,19 +365,19 @@ impl Writer {
             self.put(part.gone.intervals().len());
             let mut end = 0;
             for interval in part.gone.intervals() {
-                self.put(interval.first - end);
-                self.put(interval.last - interval.first);
+                self.number(interval.first - end);
+                self.number(interval.last - interval.first);
                 end = interval.last;
             }
             self.put(part.values.len());
             let mut end = 0;
             for value in &part.values {
-                self.put(value.counter - end);
+                self.number(value.counter - end);
                 end = value.counter;
-                self.put(value.pid.0);
-                self.put(value.topic);
-                self.put((value.key.len() as u64) << 1 | u64::from(value.key.is_integer()));
-                self.put(u64::from(value.len) - value.key.len() as u64);
+                self.number(value.pid.0);
+                self.number(value.topic.into());
+                self.number((value.key.len() as u64) << 1 | u64::from(value.key.is_integer()));
+                self.number(u64::from(value.len) - value.key.len() as u64);
             }
         }
     }
