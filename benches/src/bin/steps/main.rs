@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         eprintln!("steps: {error}");
         return ExitCode::FAILURE;
     }
-    let mut pair = Pair::new(config, presences, topics);
+    let mut pair = Pair::new(&config, presences, topics);
     println!("{presences} presences of a in {topics} topics, and what b hears of them");
     println!(
         "{:<38} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8}",

@@ -33,7 +33,7 @@ pub(crate) struct Pair {
 
 impl Pair {
     /// Two that have not met; `a` has told itself of its presences.
-    pub(crate) fn new(config: Config, presences: u64, topics: usize) -> Self {
+    pub(crate) fn new(config: &Config, presences: u64, topics: usize) -> Self {
         let node = |name| {
             let replica = ReplicaId::new(name, 1);
             Tracker::new(replica, config.clone(), 1, 0, Duration::ZERO).expect("it was validated")
