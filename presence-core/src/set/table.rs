@@ -13,12 +13,12 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 /// How many values the table holds for each of its parts, where it has several.
-const SHARE: usize = 9_000;
+const SHARE: usize = 2_200;
 
 /// The room of a part: the fullest hold half as much again as the average, give or take what chance
-/// brings. (16,384 places, of which hashbrown fills seven eighths.) A table that holds no more is one
-/// part and costs what hashbrown's does. To split a part takes a few tenths of a millisecond.
-const ROOM: usize = 14_336;
+/// brings. (4,096 places, of which hashbrown fills seven eighths.) A table that holds no more is one
+/// part and costs what hashbrown's does. To split a part takes one or two tenths of a millisecond.
+const ROOM: usize = 3_584;
 
 /// Values by their hashes, of which the caller knows how to find them.
 ///
@@ -346,7 +346,10 @@ mod tests {
             }
             let full: Vec<_> = parts.iter().filter(|part| !part.is_empty()).collect();
             assert_eq!(full.len(), *first);
-            assert!(full.iter().all(|part| part.num_buckets() == 16_384), "{n}");
+            assert!(
+                full.iter().all(|part| part.num_buckets() == ROOM * 8 / 7),
+                "{n}"
+            );
             let least = full.iter().map(|part| part.len()).min().unwrap();
             assert!(least * 4 > ROOM, "{least} at {n}");
         }

@@ -362,7 +362,7 @@ mod tests {
     fn the_table_of_topics_shrinks_with_them() {
         let mut set = set();
         let name = |n: u64| Arc::<str>::from(format!("topic {n}"));
-        for n in 0..4000 {
+        for n in 0..3000 {
             set.join(&name(n), Pid(n), "k".into(), "{}").unwrap();
         }
         let room = |set: &Set| {
@@ -374,8 +374,8 @@ mod tests {
         let full = room(&set);
         // A table that is a fourth full keeps its room, one that is nearly empty the double of what it
         // holds.
-        for (left, shrunk) in [(4000, false), (1500, false), (1024, false), (40, true)] {
-            for n in left..4000 {
+        for (left, shrunk) in [(3000, false), (1500, false), (1024, false), (40, true)] {
+            for n in left..3000 {
                 set.leave(&name(n), Pid(n), "k".into());
             }
             set.compact();
