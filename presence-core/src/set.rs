@@ -227,10 +227,18 @@ impl Set {
 
     fn log_removal(&mut self, counter: u64, dot: u64) {
         self.removals.push_back((counter, dot));
-        while self.removals.len() > self.limits.removal_log {
-            if let Some((forgotten, _)) = self.removals.pop_front() {
-                self.removals_from = forgotten;
-            }
+        self.trim_log();
+    }
+
+    /// Forgets leaves beyond the limit that were told, and others where they are more than the presences:
+    /// to name the gaps between these is then no longer.
+    fn trim_log(&mut self) {
+        while self.removals.len() > self.limits.removal_log
+            && let Some(&(counter, _)) = self.removals.front()
+            && (counter <= self.told || self.removals.len() > self.own().present.len())
+        {
+            self.removals.pop_front();
+            self.removals_from = counter;
         }
     }
 
@@ -287,6 +295,7 @@ impl Set {
             }
         }
         self.told = self.own().context;
+        self.trim_log();
         builder.finish()
     }
 
@@ -353,8 +362,8 @@ impl Set {
         self.topics.shrink();
         self.groups.shrink(&self.entries);
         self.processes.shrink(&self.entries);
-        if self.removals.is_empty() {
-            self.removals.shrink_to_fit();
+        if self.removals.len() * 4 < self.removals.capacity() {
+            self.removals.shrink_to(self.removals.len() * 2);
         }
         self.entries.is_sparse()
     }
@@ -548,6 +557,38 @@ mod tests {
             assert_eq!(a.removals_from, forgotten);
             assert!(a.removals.len() <= 3);
         }
+    }
+
+    /// Guards against: a busy node each of whose deltas names every gap between its presences.
+    #[test]
+    fn leaves_that_were_not_told_are_remembered_while_they_are_fewer_than_the_presences() {
+        let limits = Limits {
+            removal_log: 3,
+            ..Limits::default()
+        };
+        let mut a = Set::new(id("a"), limits, 1);
+        let topic = Arc::from("t");
+        for pid in 0..20 {
+            a.join(&topic, Pid(pid), "k".into(), "{}").unwrap();
+        }
+        a.take_delta();
+        let leave = |a: &mut Set, pid| a.leave("t", Pid(pid), "k".into()).unwrap();
+        for pid in [1, 3, 5, 7, 9, 11, 13] {
+            leave(&mut a, pid);
+        }
+        assert_eq!((a.removals.len(), a.removals_from), (7, 0));
+        let delta = a.take_delta();
+        let gone: Vec<_> = delta.gone().map(|(_, gone)| gone.dots()).collect();
+        assert_eq!((gone, delta.size()), (vec![14], 8));
+        assert_eq!((a.removals.len(), a.removals_from), (3, 24));
+        for pid in [0, 2, 4, 6, 8, 10, 12] {
+            leave(&mut a, pid);
+        }
+        assert_eq!(
+            (a.removals.len(), a.removals_from),
+            (6, 28),
+            "six are present"
+        );
     }
 
     #[test]

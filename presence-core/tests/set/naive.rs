@@ -122,18 +122,35 @@ impl Naive {
 
     pub(crate) fn leave(&mut self, place: &Place) -> Option<Presence> {
         let dot = self.at(place)?;
+        let left = self.leave_dot(dot);
+        self.trim_log();
+        left
+    }
+
+    fn leave_dot(&mut self, dot: u64) -> Option<Presence> {
         let counter = self.own().context() + 1;
         self.own_mut().seen.insert(counter);
         self.log.push((counter, dot));
-        while self.log.len() > self.log_limit {
-            self.forgotten = self.log.remove(0).0;
-        }
         self.own_mut().present.remove(&dot)
     }
 
+    /// A leave beyond the limit is remembered while it was not told and there are as many presences.
+    fn trim_log(&mut self) {
+        while self.log.len() > self.log_limit {
+            let (counter, _) = self.log[0];
+            if counter > self.told && self.log.len() <= self.own().present.len() {
+                break;
+            }
+            self.log.remove(0);
+            self.forgotten = counter;
+        }
+    }
+
     pub(crate) fn update(&mut self, place: &Place, meta: &str) -> Option<(Presence, Presence)> {
-        let left = self.leave(place)?;
-        Some((left, self.join(place, meta)?))
+        let left = self.leave_dot(self.at(place)?)?;
+        let joined = self.join(place, meta)?;
+        self.trim_log();
+        Some((left, joined))
     }
 
     /// Own gone dots that whoever has seen everything up to `after` may lack.
@@ -171,6 +188,7 @@ impl Naive {
         claims.closing = self.told < self.forgotten;
         message.insert(self.own.clone(), claims);
         self.told = self.own().context();
+        self.trim_log();
         telling(message)
     }
 
