@@ -24,6 +24,8 @@ pub(crate) struct Presence {
     pub(crate) told: Option<u64>,
     /// What it was updated into.
     pub(crate) next: Option<Number>,
+    /// Whether its own node handed it over as it stopped.
+    pub(crate) handed_over: bool,
 }
 
 /// When and how a presence ended.
@@ -107,6 +109,13 @@ impl Truth {
     }
 
     /// How a presence ended, if it did.
+    /// Its own node, which stops, has seen its key tracked elsewhere.
+    pub(crate) fn hand_over(&mut self, number: Number) {
+        if let Some(Some(presence)) = self.presences.get_mut(number as usize) {
+            presence.handed_over = true;
+        }
+    }
+
     pub(crate) fn how(&self, number: Number) -> Option<How> {
         Some(self.of(number)?.left?.how)
     }

@@ -3,6 +3,10 @@
 //! A user who goes on from a stopping node to another is listed once all the time: each presence that
 //! joins takes the place of one of its key on a stopping replica, in one diff. What was handed over
 //! never comes back, since the life that it was of ends.
+//!
+//! The node that stops hands over too, for the clients that it still has, and whoever asks it for what is
+//! missing is told of that as of any leave: where what came instead is heard later, the user is away from
+//! that list meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::node::Cause;
 use super::{Checked, Cluster};
 use crate::coverage::Counted;
 use crate::outcome::Invariant;
-use crate::truth::{Number, number_of};
+use crate::truth::{How, Number, number_of};
 
 /// A diff as it was told.
 pub(crate) struct Told {
@@ -83,6 +83,13 @@ impl Cluster<'_> {
         let left = told.leaves.iter();
         for &number in left.filter(|number| !renewed.contains(number)) {
             self.judge_leave(node, shard, number)?;
+            let is_own = self
+                .truth
+                .of(number)
+                .is_some_and(|presence| presence.node == node);
+            if self.config.handover && is_own && self.truth.how(number) == Some(How::Stopped) {
+                self.truth.hand_over(number);
+            }
             self.judge_lingering(node, shard, number, told)?;
         }
         self.judge_handover(node, shard, told, &renewed)

@@ -139,6 +139,7 @@ impl Cluster<'_> {
             since: now,
             left: None,
             told: None,
+            handed_over: false,
             next: None,
         };
         self.truth.add(number, presence);
@@ -206,6 +207,7 @@ impl Cluster<'_> {
             since: self.now,
             left: None,
             told: None,
+            handed_over: false,
             next: None,
             ..old
         };

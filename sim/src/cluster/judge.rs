@@ -120,15 +120,16 @@ impl Cluster<'_> {
             return Ok(());
         }
         let heard = &of_shard.heard[owner];
-        // With handover the key is listed all the time, and never less than once. Who has not heard that
-        // the node stops may have heard what that handed over itself.
-        let stopping = heard.stopping.map(|stopping| stopping.handover);
-        let handed_over = stopping.unwrap_or(self.config.handover) && {
+        // With handover the key is listed all the time, and never less than once.
+        let handed_over = heard.stopping.is_some_and(|stopping| stopping.handover) && {
             let mut listed = of_shard.view.numbers_of(&told.topic);
             listed.any(|n| self.is_elsewhere(n, number))
         };
         let mut excused = of_shard.excused_of(owner);
+        // Whoever asks the node is told what that has handed over itself, and may hear of that before it
+        // hears of what came instead, if that is still there.
         if handed_over
+            || presence.handed_over
             || excused.any(|excused| excused.lingering)
             || self.explains_lingering(of_shard, owner)
         {
