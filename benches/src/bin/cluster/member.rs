@@ -1,6 +1,6 @@
 //! A node on a thread of its own.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use presence_core::tracker::Status;
 use presence_server::cluster::{Mesh, MeshConfig, Secret};
@@ -62,20 +62,37 @@ impl Member {
         // In the node's own thread, since to wake another for each would take longer than all else.
         let filling = self.runtime.spawn(async move {
             for n in 0..presences {
-                let topic = format!("room:{}", n % topics);
-                let key = format!("{name}-{n}");
+                let (topic, key) = place(&name, n, topics);
                 let meta = json!({ "online_at": "1700000000", "n": n });
                 process.track(&topic, key.as_str(), &meta).await?;
             }
             Result::Ok(process)
         });
         let process = self.runtime.block_on(filling)??;
-        let mut processes = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        processes.push(process);
+        self.processes().push(process);
         Ok(())
+    }
+
+    /// Untracks every second of the presences that it was filled with.
+    pub(crate) fn thin(&self, topics: usize, presences: usize) -> Result<()> {
+        let process = self.processes().pop().ok_or("it was not filled")?;
+        let name = self.name.clone();
+        let thinning = self.runtime.spawn(async move {
+            for n in (0..presences).step_by(2) {
+                let (topic, key) = place(&name, n, topics);
+                process.untrack(&topic, key.as_str()).await;
+            }
+            process
+        });
+        let process = self.runtime.block_on(thinning)?;
+        self.processes().push(process);
+        Ok(())
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes it one of a cluster.
@@ -91,16 +108,21 @@ impl Member {
         Ok(())
     }
 
-    /// Whether it holds so many presences, and lists as many other nodes.
-    pub(crate) fn holds(&self, presences: usize, others: usize) -> Result<bool> {
+    /// Whether it holds as many presences as it must, and lists so many other nodes.
+    pub(crate) fn holds(&self, must: impl Fn(usize) -> bool, others: usize) -> Result<bool> {
         let reports = self.runtime.block_on(self.node.reports());
         let report = reports.first().ok_or("the shard has ended")?;
         let is_up = |(_, status): &&(_, Status)| *status == Status::Up;
         let up = report.replicas.iter().filter(is_up).count();
-        Ok(report.presences >= presences && up == others)
+        Ok(must(report.presences) && up == others)
     }
 
     pub(crate) fn sent_bytes(&self) -> u64 {
         self.node.peers().iter().map(|peer| peer.sent_bytes).sum()
     }
+}
+
+/// The topic and the key of a presence.
+fn place(name: &str, n: usize, topics: usize) -> (String, String) {
+    (format!("room:{}", n % topics), format!("{name}-{n}"))
 }
