@@ -20,8 +20,8 @@ pub struct Limits {
     /// Intervals of one replica's cloud. 65,536 by default.
     pub cloud_intervals: usize,
     /// Own leaves that a lagging replica can be told of without a full state. 10,000 by default, the
-    /// largest of the reference's `max_delta_sizes`. Until they were told once as many are remembered as
-    /// there are presences, where these are more.
+    /// largest of the reference's `max_delta_sizes`. Until they were told once half as many are remembered
+    /// as there are presences, where that is more.
     pub removal_log: usize,
     /// Leaves of other replicas that the next delta names. 10,000 by default; those beyond are told
     /// by their own replica alone.

@@ -134,11 +134,11 @@ impl Naive {
         self.own_mut().present.remove(&dot)
     }
 
-    /// A leave beyond the limit is remembered while it was not told and there are as many presences.
+    /// A leave beyond the limit is remembered while it was not told and there are twice as many presences.
     fn trim_log(&mut self) {
         while self.log.len() > self.log_limit {
             let (counter, _) = self.log[0];
-            if counter > self.told && self.log.len() <= self.own().present.len() {
+            if counter > self.told && self.log.len() * 2 <= self.own().present.len() {
                 break;
             }
             self.log.remove(0);
