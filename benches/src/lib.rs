@@ -7,6 +7,10 @@
 //!   and compares them with `benches/instructions.json`.
 //! - `cargo run --release -p benches --bin load` measures what the server costs: CPU a frame, memory a
 //!   socket, many joins at once.
+//! - `cargo run --release -p benches --bin cluster` measures nodes that meet, and what lists and tracks
+//!   wait meanwhile.
+//! - `cargo run --release -p benches --bin steps` times every step of two trackers while a million
+//!   presences come and go.
 //! - `cargo bench -p benches` is criterion's detail at four sizes.
 //!
 //! The [limit] of an operation is one bare hash map that owns its keys and values: nothing that

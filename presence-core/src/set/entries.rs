@@ -154,7 +154,7 @@ impl Entries {
     }
 
     /// Moves the entries behind into the vacant slots in front and gives the rest back, until `room` is
-    /// used up, of which each entry takes one. Half as many slots as are left stay vacant.
+    /// used up, of which each entry takes one. As many slots as hold entries stay vacant.
     ///
     /// `moved` is told each entry's old and new place.
     pub(super) fn pack(
