@@ -80,7 +80,7 @@ impl Cloud {
         }
     }
 
-    /// Adds every counter of `other`, for what both hold together.
+    /// Adds every counter of `other`. Costs O(k) for the k intervals of both.
     pub fn union(&mut self, other: &Self) {
         let mut union = Self {
             intervals: Vec::with_capacity(self.intervals.len() + other.intervals.len()),

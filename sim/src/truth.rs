@@ -108,7 +108,6 @@ impl Truth {
         }
     }
 
-    /// How a presence ended, if it did.
     /// Its own node, which stops, has seen its key tracked elsewhere.
     pub(crate) fn hand_over(&mut self, number: Number) {
         if let Some(Some(presence)) = self.presences.get_mut(number as usize) {
@@ -116,6 +115,7 @@ impl Truth {
         }
     }
 
+    /// How a presence ended, if it did.
     pub(crate) fn how(&self, number: Number) -> Option<How> {
         Some(self.of(number)?.left?.how)
     }
