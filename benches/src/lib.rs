@@ -16,6 +16,7 @@
 //! The [limit] of an operation is one bare hash map that owns its keys and values: nothing that
 //! keeps the entries can do less. All of it runs on made [workloads](workload), the same in every run.
 
+pub mod latencies;
 pub mod limit;
 #[cfg(feature = "peers")]
 pub mod peer;

@@ -31,6 +31,7 @@ mod dots;
 mod entries;
 mod groups;
 mod hash;
+mod leaving;
 mod limits;
 mod list;
 mod merge;
@@ -541,17 +542,23 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_log_of_leaves_keeps_within_its_limit() {
+    /// A set with so many presences, whose log has room for three leaves.
+    fn forgetful(presences: u64) -> Set {
         let limits = Limits {
             removal_log: 3,
             ..Limits::default()
         };
         let mut a = Set::new(id("a"), limits, 1);
         let topic = Arc::from("t");
-        for pid in 0..5 {
+        for pid in 0..presences {
             a.join(&topic, Pid(pid), "k".into(), "{}").unwrap();
         }
+        a
+    }
+
+    #[test]
+    fn the_log_of_leaves_keeps_within_its_limit() {
+        let mut a = forgetful(5);
         for (pid, forgotten) in [(0, 0), (1, 0), (2, 0), (3, 6), (4, 7)] {
             a.leave("t", Pid(pid), "k".into()).unwrap();
             assert_eq!(a.removals_from, forgotten);
@@ -562,15 +569,7 @@ mod tests {
     /// Guards against: a busy node each of whose deltas names every gap between its presences.
     #[test]
     fn leaves_that_were_not_told_are_remembered_while_presences_are_twice_as_many() {
-        let limits = Limits {
-            removal_log: 3,
-            ..Limits::default()
-        };
-        let mut a = Set::new(id("a"), limits, 1);
-        let topic = Arc::from("t");
-        for pid in 0..20 {
-            a.join(&topic, Pid(pid), "k".into(), "{}").unwrap();
-        }
+        let mut a = forgetful(20);
         a.take_delta();
         let leave = |a: &mut Set, pid| a.leave("t", Pid(pid), "k".into()).unwrap();
         for pid in [1, 3, 5, 7, 9, 11] {

@@ -7,7 +7,7 @@ use super::topics::Record;
 use super::warm;
 use super::{OWN, Set};
 use crate::clock::{Dot, ReplicaId};
-use crate::cloud::{Cloud, Interval};
+use crate::cloud::Cloud;
 use crate::delta::{Delta, Part, Value};
 use crate::entry::{Key, Left};
 
@@ -125,7 +125,7 @@ impl Set {
         // All leaves first, so that no topic goes while the values' topics are looked up.
         for merge in &plan {
             if merge.is_later {
-                self.leave_later(merge);
+                self.leave_later(merge.index, &merge.part.gone);
             } else {
                 self.merge_gone(merge, diff);
             }
@@ -207,20 +207,6 @@ impl Set {
         Ok(plan)
     }
 
-    /// Whether the gone dots of a part make more than about `limit` changes, and there is room to keep
-    /// them for later.
-    fn leaves_later(&self, replica: &Replica, part: &Part, limit: usize) -> bool {
-        let gone = part.gone.intervals();
-        let kept = replica.leaving.intervals().len();
-        let has_room = kept == 0 || kept + gone.len() <= self.limits.cloud_intervals;
-        let dots = part.gone.dots();
-        let is_long = || {
-            let of = |interval: &Interval| replica.present.within(*interval);
-            gone.len() > limit || gone.iter().flat_map(of).nth(limit).is_some()
-        };
-        has_room && usize::try_from(dots).is_ok_and(|dots| dots > limit) && is_long()
-    }
-
     /// Refuses a part that could push the cloud over its limit.
     fn check_cloud(&self, replica: &Replica, part: &Part, frontier: u64) -> Result<(), MergeError> {
         let beyond = |cloud: &Cloud| cloud.intervals().len() - cloud.not_before(frontier + 1);
@@ -250,11 +236,6 @@ impl Set {
             }
         }
         Ok(())
-    }
-
-    fn leave_later(&mut self, merge: &Merge<'_>) {
-        self.begin_steps(merge.index);
-        self.at_mut(merge.index).leaving.add(&merge.part.gone);
     }
 
     fn merge_gone(&mut self, merge: &Merge<'_>, diff: &mut Diff) {
@@ -379,26 +360,27 @@ impl Set {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::cloud::Interval;
     use crate::delta::Builder;
     use crate::entry::{KeyTag, Pid};
     use crate::set::Limits;
 
-    fn id(name: &str) -> ReplicaId {
+    pub(in crate::set) fn id(name: &str) -> ReplicaId {
         ReplicaId::new(name, 1)
     }
 
-    fn listener(limits: Limits) -> Set {
+    pub(in crate::set) fn listener(limits: Limits) -> Set {
         let mut set = Set::new(id("z"), limits, 1);
         set.up(&id("a")).unwrap();
         set
     }
 
     /// Values of these counters and pids under one key, and gone dots.
-    fn delta(values: &[(u64, u64)], gone: &[(u64, u64)]) -> Delta {
+    pub(in crate::set) fn delta(values: &[(u64, u64)], gone: &[(u64, u64)]) -> Delta {
         let mut builder = Builder::new(1);
         builder.part(id("a"), 0, false);
         for &(first, last) in gone {
@@ -412,7 +394,7 @@ mod tests {
         builder.finish()
     }
 
-    fn merge(set: &mut Set, delta: &Delta) -> (Vec<u64>, Vec<u64>) {
+    pub(in crate::set) fn merge(set: &mut Set, delta: &Delta) -> (Vec<u64>, Vec<u64>) {
         let mut diff = Diff::new();
         set.merge(delta, &mut diff).unwrap();
         let joins = diff.joins.iter().map(|&handle| set.entry(handle).counter);
@@ -485,113 +467,5 @@ mod tests {
         assert_eq!(set.counter(&id("a")), Some(11));
         merge(&mut set, &delta(&[], &[(12, 12)]));
         assert_eq!(set.counter(&id("a")), Some(13));
-    }
-
-    /// A listener of six presences that has been told that all have left, two in each step.
-    fn leaving(limits: Limits) -> Set {
-        let mut set = listener(limits);
-        let values: Vec<_> = (1..=6).map(|counter| (counter, counter)).collect();
-        merge(&mut set, &delta(&values, &[]));
-        let mut diff = Diff::new();
-        let gone = delta(&[], &[(1, 12)]);
-        set.merge_in_steps(&gone, 2, &mut diff).unwrap();
-        assert!(diff.leaves.is_empty() && set.is_turning());
-        set
-    }
-
-    fn step(set: &mut Set) -> Vec<u64> {
-        let mut diff = Diff::new();
-        assert!(set.step(2, &mut diff).is_empty() && diff.joins.is_empty());
-        diff.leaves
-            .iter()
-            .map(|left| left.entry().counter)
-            .collect()
-    }
-
-    #[test]
-    fn many_leave_step_by_step_and_what_comes_meanwhile_is_merged() {
-        let mut set = leaving(Limits::default());
-        let a = id("a");
-        assert_eq!(step(&mut set), [1, 2]);
-        assert_eq!(
-            (set.counter(&a), set.counter_after_steps(&a)),
-            (Some(6), Some(12))
-        );
-        // Of what was told to be gone nothing joins, and what left already stays away.
-        let late = delta(&[(2, 2), (8, 8), (13, 3), (14, 9)], &[]);
-        assert_eq!(merge(&mut set, &late), (vec![14, 13], vec![3]));
-        assert_eq!(step(&mut set), [4, 5]);
-        assert_eq!(step(&mut set), [6]);
-        assert!(!set.is_turning());
-        assert_eq!(set.counter(&a), Some(14));
-        assert!(set.cloud(&a).unwrap().is_empty());
-        assert_eq!(set.count("t"), 2);
-    }
-
-    /// Guards against: an answer that is asked for again although nothing is missing.
-    #[test]
-    fn a_closing_part_may_rest_on_what_is_yet_to_leave() {
-        let mut set = leaving(Limits::default());
-        let mut builder = Builder::new(1);
-        builder.part(id("a"), 13, true);
-        builder.gone(Interval {
-            first: 13,
-            last: 13,
-        });
-        let closing = builder.finish();
-        let mut diff = Diff::new();
-        set.merge_in_steps(&closing, 2, &mut diff).unwrap();
-        assert_eq!(diff.deferred, 0);
-        while set.is_turning() {
-            step(&mut set);
-        }
-        assert_eq!((set.counter(&id("a")), set.len()), (Some(13), 0));
-    }
-
-    #[test]
-    fn what_is_yet_to_leave_stays_within_the_limit_of_the_cloud() {
-        let limits = Limits {
-            cloud_intervals: 2,
-            ..Limits::default()
-        };
-        let mut set = listener(limits);
-        let values: Vec<_> = (1..=12).map(|counter| (counter, counter)).collect();
-        merge(&mut set, &delta(&values, &[]));
-        let mut leave = |gone: &[(u64, u64)]| {
-            let mut diff = Diff::new();
-            let gone = delta(&[], gone);
-            set.merge_in_steps(&gone, 2, &mut diff).unwrap();
-            diff.leaves.len()
-        };
-        assert_eq!(leave(&[(1, 3)]), 0);
-        assert_eq!(leave(&[(10, 12)]), 0, "there is room for one more interval");
-        assert_eq!(leave(&[(5, 7)]), 3, "and for no third");
-        let left: Vec<_> =
-            std::iter::from_fn(|| set.is_turning().then(|| step(&mut set))).collect();
-        assert_eq!(left, [vec![1, 2], vec![3], vec![10, 11], vec![12]]);
-        assert_eq!((set.counter(&id("a")), set.len()), (Some(12), 3));
-    }
-
-    #[test]
-    fn a_replica_that_is_forgotten_has_nothing_left_to_do() {
-        let mut set = leaving(Limits::default());
-        assert_eq!(set.remove(&id("a")).len(), 6);
-        assert!(!set.is_turning());
-        let mut set = leaving(Limits::default());
-        set.dismiss(&id("a"));
-        let mut left = 0;
-        while set.is_turning() {
-            left += step(&mut set).len();
-        }
-        assert_eq!((left, set.len(), set.counter(&id("a"))), (6, 0, None));
-        let mut set = leaving(Limits::default());
-        assert!(
-            set.down(&id("a")) && set.is_turning(),
-            "they leave all the same"
-        );
-        let mut diff = Diff::new();
-        set.step(9, &mut diff);
-        assert!(diff.leaves.len() == 6 && diff.leaves.iter().all(|left| !left.listed));
-        assert!(!set.is_turning());
     }
 }

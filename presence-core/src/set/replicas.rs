@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::dots::Dots;
 use super::entries::ReplicaIndex;
+use super::leaving::Leaving;
 use super::{OWN, Set};
 use crate::clock::{Context, Dot, MAX_COUNTER, ReplicaId};
 use crate::cloud::{Cloud, Interval};
@@ -59,59 +60,6 @@ pub(super) struct Replica {
     pub(super) cloud: Cloud,
     pub(super) present: Dots,
     pub(super) leaving: Leaving,
-}
-
-/// Gone dots that were told and are removed in the [steps](super::steps) to come, the lowest first.
-///
-/// Until then they are neither seen nor does what they brought leave, but what they would bring is not
-/// added any more. That is sound at each step, since the dot that counts a leave is higher than the dot
-/// that left.
-#[derive(Default)]
-pub(super) struct Leaving {
-    gone: Cloud,
-    /// Those up to here have been removed. (To take them out of the cloud would move all the others.)
-    removed: u64,
-    /// Up to where everything will have been seen.
-    pub(super) known: u64,
-}
-
-impl Leaving {
-    pub(super) fn is_empty(&self) -> bool {
-        self.gone.is_empty()
-    }
-
-    /// Whether a dot is to be removed, or was.
-    pub(super) fn contains(&self, counter: u64) -> bool {
-        self.gone.contains(counter)
-    }
-
-    pub(super) fn intervals(&self) -> &[Interval] {
-        &self.gone.intervals()[self.gone.not_before(self.removed + 1)..]
-    }
-
-    pub(super) fn add(&mut self, gone: &Cloud) {
-        self.gone.remove_through(self.removed);
-        self.removed = 0;
-        if self.gone.is_empty() {
-            self.gone = gone.clone();
-        } else {
-            self.gone.union(gone);
-        }
-    }
-
-    /// The next to be removed.
-    pub(super) fn next(&self) -> Option<Interval> {
-        let &Interval { first, last } = self.intervals().first()?;
-        let first = first.max(self.removed + 1);
-        Some(Interval { first, last })
-    }
-
-    pub(super) fn remove_through(&mut self, counter: u64) {
-        self.removed = counter;
-        if self.gone.last() <= Some(counter) {
-            *self = Self::default();
-        }
-    }
 }
 
 impl Replica {

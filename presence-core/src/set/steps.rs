@@ -1,5 +1,5 @@
-//! What takes long is done step by step: listing, hiding and removing replicas, and leaves that are
-//! told in great numbers.
+//! What takes long is done step by step: listing, hiding and removing replicas, and [leaves](super::leaving)
+//! that are told in great numbers.
 //!
 //! Topic by topic: what one holds of a replica is listed as a whole or not at all. A replica is listed in
 //! the topics with ids below a bound of its own, which rises as it is shown and falls as it is hidden, so
@@ -7,7 +7,8 @@
 //! they turned.
 
 use super::entries::{Handle, ReplicaIndex};
-use super::replicas::{Leaving, Replica, Status, Turn};
+use super::leaving::Leaving;
+use super::replicas::{Replica, Status, Turn};
 use super::topics::Topic;
 use super::{Diff, OWN, Set};
 use crate::clock::ReplicaId;
@@ -108,36 +109,6 @@ impl Set {
             }
         }
         shown
-    }
-
-    /// Removes entries that were told to be gone.
-    fn leave_some(&mut self, index: ReplicaIndex, room: &mut usize, diff: &mut Diff) -> bool {
-        let replica = self.at_mut(index);
-        if replica.leaving.is_empty() {
-            return true;
-        }
-        let mut leaving = Vec::new();
-        while *room > 0
-            && let Some(mut interval) = replica.leaving.next()
-        {
-            if let Some((beyond, _)) = replica.present.within(interval).nth(*room) {
-                interval.last = beyond - 1;
-            }
-            let before = leaving.len();
-            let taken = |counter, handle| leaving.push((counter, handle));
-            replica.present.take(interval, taken);
-            *room = room.saturating_sub(1 + leaving.len() - before);
-            replica.leaving.remove_through(interval.last);
-            if interval.last > replica.context {
-                replica.cloud.insert_interval(interval);
-            }
-        }
-        let cloud = replica.cloud.intervals();
-        replica.context = replica.frontier(replica.context, &[], [cloud]);
-        replica.cloud.remove_through(replica.context);
-        let is_through = replica.leaving.is_empty();
-        self.detach_all(index, &leaving, diff);
-        is_through
     }
 
     /// Whether a replica holds so little that its own entries cost less than a walk through all topics.

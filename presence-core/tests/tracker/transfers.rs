@@ -30,6 +30,16 @@ fn part(sent: &Sent) -> Option<(u32, usize, bool)> {
     }
 }
 
+fn number(sent: &Sent) -> Option<u32> {
+    part(sent).map(|(number, ..)| number)
+}
+
+/// The parts of answers that were sent.
+fn parts(world: &World) -> Vec<Sent> {
+    let sent = world.sent.iter();
+    sent.filter(|sent| part(sent).is_some()).cloned().collect()
+}
+
 /// Guards against: a request in each look, although the answer is under way.
 #[test]
 fn an_answer_is_waited_for_before_it_is_asked_for_again() {
@@ -157,12 +167,8 @@ fn a_part_that_gets_lost_is_asked_for_again_and_what_came_after_it() {
     world.heal();
     world.run(seconds(2.0));
     assert_eq!(world.list("b", "t").len(), 35);
-    let parts: Vec<_> = world
-        .sent
-        .iter()
-        .filter_map(part)
-        .map(|(part, ..)| part)
-        .collect();
+    let parts = parts(&world);
+    let parts: Vec<_> = parts.iter().filter_map(number).collect();
     assert_eq!(parts, [1, 2, 3, 4, 5, 2, 3, 4, 5]);
     assert_eq!(
         world.stats("b").deferred,
@@ -182,12 +188,8 @@ fn a_lost_word_to_go_on_is_said_again() {
     world.heal();
     world.run(seconds(2.0));
     assert_eq!(world.list("b", "t").len(), 35);
-    let parts: Vec<_> = world
-        .sent
-        .iter()
-        .filter_map(part)
-        .map(|(part, ..)| part)
-        .collect();
+    let parts = parts(&world);
+    let parts: Vec<_> = parts.iter().filter_map(number).collect();
     assert_eq!(parts, [1, 2, 3, 4, 5]);
 }
 
@@ -198,12 +200,7 @@ fn parts_and_words_that_come_twice_lead_to_nothing_more() {
     world.connected("a", "b");
     world.run(seconds(1.0));
     assert_eq!(world.list("b", "t").len(), 35);
-    let again: Vec<Sent> = world
-        .sent
-        .iter()
-        .filter(|sent| part(sent).is_some())
-        .cloned()
-        .collect();
+    let again = parts(&world);
     for sent in &again {
         assert!(world.give(sent));
         assert!(world.queue.is_empty(), "{sent:?}");
@@ -417,12 +414,7 @@ fn parts_that_come_in_another_order_are_confirmed_once_those_before_have_come() 
     world.lose = |sent| part(sent).is_some() || word(&sent.message.body) == "continue";
     world.connected("a", "b");
     world.run(seconds(1.0));
-    let parts: Vec<Sent> = world
-        .sent
-        .iter()
-        .filter(|sent| part(sent).is_some())
-        .cloned()
-        .collect();
+    let parts = parts(&world);
     assert_eq!(parts.len(), 4);
     for (at, expected) in [2, 0, 3, 1].into_iter().zip([None, Some(2), None, Some(5)]) {
         world.give(&parts[at]);

@@ -9,10 +9,11 @@ mod probe;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use benches::latencies::Latencies;
 use clap::{Parser, ValueEnum};
 
 use self::member::{Member, Result};
-use self::probe::{Latencies, Probe};
+use self::probe::Probe;
 
 /// Measures nodes that meet: how long until they agree, what crosses, and what lists and tracks wait.
 #[derive(Parser)]

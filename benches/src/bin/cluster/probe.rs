@@ -5,26 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use benches::latencies::Latencies;
 use serde_json::json;
 
 use crate::member::{Member, Result};
-
-/// How long each of some calls took.
-#[derive(Default)]
-pub(crate) struct Latencies(Vec<Duration>);
-
-impl Latencies {
-    /// The milliseconds that this part of the calls took at most.
-    pub(crate) fn at(&self, part: f64) -> f64 {
-        let last = self.0.len().saturating_sub(1);
-        let at = (last as f64 * part).round() as usize;
-        self.0.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
-    }
-}
 
 /// Calls a node from a thread of its own until it is told to end.
 pub(crate) struct Probe {
@@ -63,11 +47,9 @@ impl Probe {
                 Ok(())
             });
             calls?;
-            let sorted = times.map(|(what, mut times)| {
-                times.sort_unstable();
-                (what, Latencies(times))
-            });
-            Ok(sorted.into())
+            Ok(times
+                .map(|(what, times)| (what, Latencies::of(times)))
+                .into())
         });
         Self { ends, thread }
     }

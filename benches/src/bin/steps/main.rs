@@ -9,6 +9,7 @@ mod pair;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use benches::latencies::Latencies;
 use clap::Parser;
 use presence_core::tracker::Config;
 
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         "{:<38} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8}",
         "step by step", "steps", "in all s", "median", "p99", "p99.9", "worst ms", "> 1 ms"
     );
-    let tell = |what: &str, steps: [Steps; 2]| {
+    let tell = |what: &str, steps: Steps| {
         for (name, steps) in ["a", "b"].into_iter().zip(steps) {
             report(&format!("{what}, on {name}"), steps);
         }
@@ -66,22 +67,16 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn report(what: &str, Steps(mut steps): Steps) {
-    steps.sort_unstable();
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let at = |part: f64| {
-        let last = steps.len().saturating_sub(1);
-        let step = steps.get((last as f64 * part).round() as usize);
-        step.copied().map_or(0.0, ms)
-    };
-    let long = steps.iter().filter(|&&step| ms(step) > 1.0).count();
+fn report(what: &str, steps: Vec<Duration>) {
+    let steps = Latencies::of(steps);
     println!(
-        "{what:<38} {:>8} {:>9.2} {:>8.3} {:>8.3} {:>8.3} {:>8.3} {long:>8}",
-        steps.len(),
-        steps.iter().sum::<Duration>().as_secs_f64(),
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0),
+        "{what:<38} {:>8} {:>9.2} {:>8.3} {:>8.3} {:>8.3} {:>8.3} {:>8}",
+        steps.count(),
+        steps.total().as_secs_f64(),
+        steps.at(0.5),
+        steps.at(0.99),
+        steps.at(0.999),
+        steps.at(1.0),
+        steps.longer_than(Duration::from_millis(1)),
     );
 }

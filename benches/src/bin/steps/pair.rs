@@ -11,15 +11,14 @@ use presence_core::presence::Meta;
 use presence_core::tracker::{Config, Tracker};
 use presence_core::wire::cluster::{self, Message};
 
-/// How long each step took.
-#[derive(Default)]
-pub(crate) struct Steps(pub(crate) Vec<Duration>);
+/// How long each step of either took.
+pub(crate) type Steps = [Vec<Duration>; 2];
 
 const NAMES: [&str; 2] = ["a", "b"];
 
 pub(crate) struct Pair {
     nodes: [Tracker; 2],
-    steps: [Steps; 2],
+    steps: Steps,
     /// On its way, by whom it is for.
     messages: [VecDeque<Vec<u8>>; 2],
     /// Whether what they say arrives.
@@ -53,14 +52,14 @@ impl Pair {
     }
 
     /// They meet, and talk until the one has all of the other.
-    pub(crate) fn meet(&mut self) -> [Steps; 2] {
+    pub(crate) fn meet(&mut self) -> Steps {
         self.connected = true;
         self.call(0, |tracker, now| tracker.handle_connected("b", now));
         self.settle()
     }
 
     /// The connection breaks, and `b` hears that `a` is gone.
-    pub(crate) fn lose(&mut self) -> [Steps; 2] {
+    pub(crate) fn lose(&mut self) -> Steps {
         self.connected = false;
         self.call(1, |tracker, now| tracker.handle_gone("a", now));
         while self.nodes[1].is_turning() {
@@ -70,7 +69,7 @@ impl Pair {
     }
 
     /// More join at `a`.
-    pub(crate) fn join(&mut self, more: u64) -> [Steps; 2] {
+    pub(crate) fn join(&mut self, more: u64) -> Steps {
         for number in self.next..self.next + more {
             let topic = Arc::clone(self.topics.of(number));
             let (key, meta) = (key(number), meta(number));
@@ -86,7 +85,7 @@ impl Pair {
     }
 
     /// Those leave.
-    pub(crate) fn leave(&mut self, leaves: impl Fn(u64) -> bool) -> [Steps; 2] {
+    pub(crate) fn leave(&mut self, leaves: impl Fn(u64) -> bool) -> Steps {
         for number in self
             .present
             .clone()
@@ -102,7 +101,7 @@ impl Pair {
     }
 
     /// All change their metas.
-    pub(crate) fn update(&mut self) -> [Steps; 2] {
+    pub(crate) fn update(&mut self) -> Steps {
         for &number in &self.present.clone() {
             let topic = Arc::clone(self.topics.of(number));
             let (key, meta) = (key(number), meta(number + 1));
@@ -116,7 +115,7 @@ impl Pair {
     }
 
     /// They talk until both hold and show the same.
-    fn settle(&mut self) -> [Steps; 2] {
+    fn settle(&mut self) -> Steps {
         loop {
             self.deliver();
             let [a, b] = &self.nodes;
@@ -166,6 +165,6 @@ impl Pair {
         }
         while tracker.poll_diff().is_some() {}
         while tracker.poll_event().is_some() {}
-        self.steps[at].0.push(start.elapsed());
+        self.steps[at].push(start.elapsed());
     }
 }
